@@ -1,0 +1,113 @@
+# HotWarm. `make help` lists the targets.
+# Everything is built out of tree under build/$(VARIANT); VARIANT is release, debug, asan or fuzz.
+
+VARIANT ?= release
+CC ?= gcc
+AR ?= ar
+B := build/$(VARIANT)
+GEN := build/gen
+VERSION := 0.1.0
+RAFT_MIN := 0.22
+
+PKGS := raft libuv sqlite3 libnghttp2 yaml-0.1 jansson libprotobuf-c libxxhash
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla \
+	-Wwrite-strings -Wno-format-truncation
+CPPFLAGS += -D_GNU_SOURCE -DHW_VERSION=\"$(VERSION)\" -I. -I$(GEN)
+CFLAGS += -std=gnu11 -g -fno-omit-frame-pointer -pthread
+OPT_release := -O2
+OPT_debug := -O0
+OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
+OPT_fuzz := -O1 -fsanitize=address,undefined,fuzzer-no-link -DHW_FUZZ
+CFLAGS += $(OPT_$(VARIANT))
+LDFLAGS += -pthread $(OPT_$(VARIANT))
+
+# Looked up once, when something is built.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
+LIBS = $(PKG_LIBS) -lhttp_parser -lm
+
+PROTOS := $(wildcard proto/*.proto)
+GEN_C := $(PROTOS:proto/%.proto=$(GEN)/proto/%.pb-c.c)
+GEN_H := $(GEN_C:.c=.h)
+
+AGENT_SRC := $(filter-out agent/main.c,$(wildcard agent/*/*.c storage/*/*.c))
+CLI_SRC := $(filter-out cli/main.c,$(wildcard cli/*.c))
+UNIT_SRC := $(wildcard tests/unit/*.c tests/unit/*/*.c tests/unit/*/*/*.c)
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+GEN_OBJ := $(GEN_C:build/%.c=$(B)/obj/%.o)
+AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(GEN_OBJ)
+CLI_OBJ := $(call obj,$(CLI_SRC))
+UNIT_OBJ := $(call obj,$(UNIT_SRC))
+
+.PHONY: all deps test unit integration demo bench check-asan check-valgrind fuzz tidy fmt install clean help chaos
+.DEFAULT_GOAL := all
+
+all: $(B)/hwagent $(B)/hwctl ## build hwagent and hwctl (needs `make deps` once)
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what is needed to build, test and run
+	@deploy/deps.sh
+
+# One sentence instead of a page of compiler errors when a library is absent or too old.
+$(B)/.libs: Makefile
+	@mkdir -p $(@D)
+	@pkg-config --atleast-version=$(RAFT_MIN) raft || { \
+		echo "HotWarm needs libraft >= $(RAFT_MIN), found '$$(pkg-config --modversion raft 2>/dev/null || echo none)': run make deps" >&2; exit 1; }
+	@pkg-config --exists $(PKGS) || { echo "a library is missing: run make deps" >&2; pkg-config --print-errors --exists $(PKGS); exit 1; }
+	@touch $@
+
+$(GEN)/proto/%.pb-c.c $(GEN)/proto/%.pb-c.h: proto/%.proto | $(B)/.libs
+	@mkdir -p $(@D)
+	@protoc-c --proto_path=. --c_out=$(GEN) $<
+
+$(B)/obj/gen/%.o: build/gen/%.c
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/obj/%.o: %.c $(B)/.libs | $(GEN_H)
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c $< -o $@
+
+$(B)/libhw.a: $(AGENT_OBJ)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(B)/hwagent: $(call obj,agent/main.c) $(B)/libhw.a
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/hwctl: $(call obj,cli/main.c) $(CLI_OBJ) $(B)/libhw.a
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lsmartcols
+
+$(B)/unit: $(UNIT_OBJ) $(CLI_OBJ) $(B)/libhw.a
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lcunit -lsmartcols
+
+$(B)/hwload: $(call obj,tests/load/hwload.c) $(B)/libhw.a
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+unit: $(B)/unit ## build and run the unit tests (SUITE=name for one)
+	@$(B)/unit $(SUITE)
+
+integration: all $(B)/hwload ## real processes and etcdctl (CASE=name for one)
+	@VARIANT=$(VARIANT) python3 tests/integration/run.py $(CASE)
+
+# The two commands of the README do their own set-up. Sub-makes, because pkg-config is asked after the installation.
+test: deps ## install what is missing, build, run every test
+	@$(MAKE) --no-print-directory all build/$(VARIANT)/unit build/$(VARIANT)/hwload
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory integration
+
+demo: deps ## three agents, kill -9 under load, a rebuild, and the proof that nothing was lost
+	@$(MAKE) --no-print-directory all build/$(VARIANT)/hwload
+	@VARIANT=$(VARIANT) python3 tests/demo/demo.py
+
+check-asan: ## build and run all tests with AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory VARIANT=asan all build/asan/unit build/asan/hwload
+	@$(MAKE) --no-print-directory VARIANT=asan unit
+	@$(MAKE) --no-print-directory VARIANT=asan integration
+
+clean: ## remove build/
+	@rm -rf build
+
+-include $(shell find build/$(VARIANT)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,115 @@
+/* Private to agent/api: the struct behind api.h and what its files share. One service, one file; each gives a table of
+ * methods (exchange.h) or, for streams, functions for the server.
+ */
+#ifndef HW_API_IMPL_H
+#define HW_API_IMPL_H
+
+#include "agent/api/api.h"
+#include "agent/api/arena.h"
+#include "agent/api/exchange.h"
+#include "agent/api/image_copy.h"
+#include "agent/api/port.h"
+#include "agent/http/http.h"
+
+#define HW_COMPONENT "api"
+/* How often deadlines, silent connections, watchers and copies are looked at. */
+#define HW_API_TICK_MS 100
+
+TAILQ_HEAD(hw_exchange_list, hw_exchange);
+
+struct hw_exchanges {
+    struct hw_exchange_list usual; /* in the order of their deadlines: all have the same limit */
+    struct hw_exchange_list slow;
+    struct hw_exchange_list over; /* their clients have been answered, their handlers have not ended */
+    struct hw_exchange_list retry;
+    struct hw_exchange_list spare;
+    unsigned count;
+    unsigned spare_count;
+    struct hw_timer *retry_timer;
+};
+
+struct hw_watcher;
+TAILQ_HEAD(hw_watcher_list, hw_watcher);
+
+struct hw_api {
+    struct hw_loop *loop;
+    struct hw_pool *resolver;
+    struct hw_metrics *metrics;
+    struct hw_api_config config; /* its strings are copies */
+    struct hw_api_ops ops;
+    void *ctx;
+    uint64_t started_ms;
+
+    struct hw_replica *replica;
+    struct hw_cluster *cluster;
+    uint64_t cluster_id;
+
+    struct hw_arena arena;
+    struct hw_buf out;
+    struct hw_exchanges exchanges;
+    struct hw_watcher_list watchers;
+    struct hw_images images;
+    unsigned queries;
+
+    struct hw_endpoint *endpoints;
+    struct hw_rpc_server *client_rpc;
+    struct hw_rpc_server *peer_rpc;
+    struct hw_http_server *http;
+    struct hw_port client_port;
+    struct hw_port peer_port;
+    struct hw_timer *tick;
+
+    struct hw_scope *scope;
+    struct hw_hold hold_client, hold_peer, hold_http, hold_grace;
+    struct hw_timer *grace;
+    bool is_stopping;
+    bool is_freed;
+    unsigned refs; /* the owner, exchanges, jobs, streams: memory goes with the last */
+};
+
+void hw_api_ref(struct hw_api *api);
+void hw_api_unref(struct hw_api *api);
+/* A replica that has loaded its state and takes part. */
+bool hw_api_has_state(const struct hw_api *api);
+/* gRPC's and HTTP's word for what the node is doing ("loading", "member", ...). */
+const char *hw_api_phase(struct hw_api *api);
+
+/* ---- services ---- */
+extern const struct hw_service_method hw_kv_methods[];
+extern const size_t hw_kv_method_count;
+extern const struct hw_service_method hw_cluster_methods[];
+extern const size_t hw_cluster_method_count;
+extern const struct hw_service_method hw_maintenance_methods[];
+extern const size_t hw_maintenance_method_count;
+extern const struct hw_service_method hw_admin_methods[];
+extern const size_t hw_admin_method_count;
+extern const struct hw_service_method hw_health_methods[];
+extern const size_t hw_health_method_count;
+extern const struct hw_service_method hw_peer_methods[];
+extern const size_t hw_peer_method_count;
+
+/* All methods that have HW_METHOD_FORWARDED; NULL when the path is not one of them. */
+const struct hw_service_method *hw_api_forwarded_method(const char *path);
+
+/* exchange.c */
+void hw_exchanges_init(struct hw_api *api);
+void hw_exchanges_close(struct hw_api *api);
+void hw_exchanges_tick(struct hw_api *api);
+/* Let go of what the replica owns, because it goes away. */
+void hw_exchanges_abort(struct hw_api *api);
+/* Answer every client; handlers go on. */
+void hw_exchanges_cancel(struct hw_api *api);
+
+/* health.c: a stream */
+void hw_health_watch(void *api, struct hw_call *call, struct hw_slice message);
+void hw_health_tick(struct hw_api *api);
+void hw_health_close(struct hw_api *api);
+
+/* query.c, history.c, node_add.c: methods of Admin with more to do */
+void hw_admin_query(struct hw_exchange *x);
+void hw_admin_node_add(struct hw_exchange *x);
+
+/* http_endpoints.c */
+void hw_http_endpoints_add(struct hw_api *api);
+
+#endif

@@ -1,0 +1,302 @@
+/* etcdserverpb.KV: Range, Put, DeleteRange, Txn, Compact.
+ *
+ * Writes run on the hot node, as one command through the log. Reads are answered by every node: serializable ones at
+ * once, others when the state here is known to be current. A range is read in slices of scan_slice_keys keys, a slice a
+ * turn, so that a long one delays nobody; its revision is fixed at its start, so the slices fit together.
+ */
+#include <string.h>
+
+#include "agent/api/api_impl.h"
+#include "agent/api/txn.h"
+#include "agent/base/assert.h"
+#include "agent/base/clock.h"
+
+/* Encoding goes on in the next turn after so many bytes, too. */
+#define ENCODE_SLICE_BYTES ((size_t)2 * 1024 * 1024)
+
+/* ---- Range ---- */
+
+static void range_close(struct hw_exchange *x)
+{
+    struct hw_range_work *w = &x->work.range;
+    hw_defer_cancel(x->api->loop, &x->defer);
+    hw_scan_close(w->scan);
+    hw_buf_free(&w->answer);
+    x->abort = NULL;
+}
+
+static void range_refuse(struct hw_exchange *x, enum hw_refusal refusal)
+{
+    range_close(x);
+    hw_exchange_refuse(x, refusal);
+}
+
+/* True when everything is encoded. */
+static bool range_encode_slice(struct hw_exchange *x)
+{
+    struct hw_range_work *w = &x->work.range;
+    size_t count;
+    struct hw_version *const *kvs = hw_scan_kvs(w->scan, &count);
+    size_t left = x->api->config.scan_slice_keys;
+    size_t bytes = w->answer.len;
+    if (w->encoded == 0) {
+        struct hw_header header = hw_exchange_header(x, hw_scan_revision(w->scan));
+        hw_encode_range_begin(&w->answer, &header);
+    }
+    while (left > 0 && w->encoded < count && w->answer.len - bytes < ENCODE_SLICE_BYTES) {
+        hw_encode_range_kvs(&w->answer, kvs + w->encoded, 1, w->range.keys_only);
+        w->encoded++;
+        left--;
+    }
+    if (w->encoded < count) {
+        return false;
+    }
+    hw_encode_range_end(&w->answer, hw_scan_has_more(w->scan), hw_scan_count(w->scan));
+    return true;
+}
+
+static void range_step(struct hw_exchange *x)
+{
+    struct hw_range_work *w = &x->work.range;
+    struct hw_buf answer;
+    if (!w->is_scanned) {
+        int rc = hw_scan_step(w->scan, x->api->config.scan_slice_keys);
+        if (rc < 0) {
+            range_refuse(x, hw_refusal_of_result(rc));
+            return;
+        }
+        w->is_scanned = rc == 0;
+    }
+    if (!w->is_scanned || !range_encode_slice(x)) {
+        if (w->answer.failed || w->answer.len > HW_ANSWER_BYTES_MAX) {
+            range_refuse(x, w->answer.failed ? HW_REFUSE_NO_MEMORY : HW_REFUSE_ANSWER_TOO_LARGE);
+        } else {
+            hw_defer_post(x->api->loop, &x->defer);
+        }
+        return;
+    }
+    answer = w->answer;
+    hw_buf_init(&w->answer);
+    range_close(x);
+    hw_exchange_ok_out(x, &answer);
+    hw_buf_free(&answer);
+}
+
+static void range_go_on(struct hw_defer *d)
+{
+    struct hw_exchange *x = hw_container_of(d, struct hw_exchange, defer);
+    if (hw_exchange_is_over(x)) {
+        range_refuse(x, HW_REFUSE_TIMEOUT);
+    } else {
+        hw_loop_note(x->api->loop, "range");
+        range_step(x);
+    }
+}
+
+/* The request is read again: what was unpacked before the wait is gone. */
+static void range_start(struct hw_exchange *x)
+{
+    struct hw_range_work *w = &x->work.range;
+    Etcdserverpb__RangeRequest *m = hw_exchange_unpack(x, &etcdserverpb__range_request__descriptor);
+    enum hw_refusal refusal;
+    int rc;
+    if (m == NULL) {
+        return;
+    }
+    memset(w, 0, sizeof *w);
+    if (!hw_range_convert(m, &w->range, &refusal)) {
+        hw_exchange_refuse(x, refusal);
+        return;
+    }
+    rc = hw_scan_start(hw_replica_hot(x->api->replica), &w->range, &w->scan);
+    if (rc != 0) {
+        hw_exchange_refuse(x, hw_refusal_of_result(rc));
+        return;
+    }
+    hw_defer_init(&x->defer, range_go_on);
+    x->abort = range_close;
+    range_step(x);
+}
+
+static void handle_range(struct hw_exchange *x)
+{
+    Etcdserverpb__RangeRequest *m = hw_exchange_unpack(x, &etcdserverpb__range_request__descriptor);
+    struct hw_range range;
+    enum hw_refusal refusal;
+    if (m == NULL) {
+        return;
+    }
+    if (!hw_range_convert(m, &range, &refusal)) {
+        hw_exchange_refuse(x, refusal);
+    } else if (m->serializable) {
+        range_start(x);
+    } else {
+        hw_exchange_read(x, range_start);
+    }
+}
+
+/* ---- writes ---- */
+
+static void answer_put(struct hw_exchange *x, const struct hw_result *result)
+{
+    struct hw_header header = hw_exchange_header(x, result->revision);
+    struct hw_buf *out = hw_exchange_out(x);
+    const struct hw_op_result *op = &result->txn.ops[0];
+    hw_encode_put(out, &header, op->range.kv_count > 0 ? op->range.kvs[0] : NULL);
+    hw_exchange_ok_out(x, out);
+}
+
+static void answer_delete(struct hw_exchange *x, const struct hw_result *result)
+{
+    struct hw_header header = hw_exchange_header(x, result->revision);
+    struct hw_buf *out = hw_exchange_out(x);
+    const struct hw_op_result *op = &result->txn.ops[0];
+    hw_encode_delete(out, &header, op->range.count, op->range.kvs, op->range.kv_count);
+    hw_exchange_ok_out(x, out);
+}
+
+static void answer_txn(struct hw_exchange *x, const struct hw_result *result)
+{
+    struct hw_header header = hw_exchange_header(x, result->revision);
+    struct hw_buf *out = hw_exchange_out(x);
+    size_t size = hw_encode_txn_size(&header, &result->txn);
+    if (size > HW_ANSWER_BYTES_MAX) {
+        hw_exchange_refuse(x, HW_REFUSE_ANSWER_TOO_LARGE);
+        return;
+    }
+    hw_buf_reserve(out, size);
+    hw_encode_txn(out, &header, &result->txn);
+    hw_exchange_ok_out(x, out);
+}
+
+static void answer_compact(struct hw_exchange *x, const struct hw_result *result)
+{
+    struct hw_header header = hw_exchange_header(x, result->revision);
+    struct hw_buf *out = hw_exchange_out(x);
+    hw_encode_header(out, &header);
+    hw_exchange_ok_out(x, out);
+}
+
+static void write_one(struct hw_exchange *x, struct hw_op *op,
+                      void (*answer)(struct hw_exchange *x, const struct hw_result *result))
+{
+    struct hw_cmd cmd = {.type = HW_CMD_TXN, .wall_ms = hw_wall_ms(), .txn = {.success = op, .success_count = 1}};
+    hw_exchange_write(x, &cmd, answer);
+}
+
+static void handle_put(struct hw_exchange *x)
+{
+    Etcdserverpb__PutRequest *m = hw_exchange_unpack(x, &etcdserverpb__put_request__descriptor);
+    struct hw_op op = {.type = HW_OP_PUT};
+    enum hw_refusal refusal;
+    if (m == NULL) {
+        return;
+    }
+    if (!hw_put_convert(m, &op.put, &refusal)) {
+        hw_exchange_refuse(x, refusal);
+        return;
+    }
+    write_one(x, &op, answer_put);
+}
+
+static void handle_delete(struct hw_exchange *x)
+{
+    Etcdserverpb__DeleteRangeRequest *m = hw_exchange_unpack(x, &etcdserverpb__delete_range_request__descriptor);
+    struct hw_op op = {.type = HW_OP_DELETE};
+    enum hw_refusal refusal;
+    if (m == NULL) {
+        return;
+    }
+    if (!hw_delete_convert(m, &op.del, &refusal)) {
+        hw_exchange_refuse(x, refusal);
+        return;
+    }
+    write_one(x, &op, answer_delete);
+}
+
+/* `physical` asks to wait until the space is free. The versions become unreachable when the command is applied; memory
+ * is freed in the background within moments, and the image's rows after that: the answer does not wait for either. */
+static void handle_compact(struct hw_exchange *x)
+{
+    Etcdserverpb__CompactionRequest *m = hw_exchange_unpack(x, &etcdserverpb__compaction_request__descriptor);
+    struct hw_cmd cmd = {.type = HW_CMD_COMPACT, .wall_ms = hw_wall_ms()};
+    if (m == NULL) {
+        return;
+    }
+    cmd.compact = m->revision;
+    hw_exchange_write(x, &cmd, answer_compact);
+}
+
+/* ---- Txn ---- */
+
+/* NULL: refused already. Valid until the arena's next reset. */
+static Etcdserverpb__TxnRequest *txn_read(struct hw_exchange *x, struct hw_txn *txn)
+{
+    enum hw_refusal refusal;
+    struct hw_error e = {0};
+    Etcdserverpb__TxnRequest *m;
+    if (!hw_txn_is_unpackable(hw_buf_slice(&x->request), &refusal)) {
+        hw_exchange_refuse(x, refusal);
+        return NULL;
+    }
+    m = hw_exchange_unpack(x, &etcdserverpb__txn_request__descriptor);
+    if (m == NULL) {
+        return NULL;
+    }
+    if (!hw_txn_convert(m, &x->api->arena, txn, &refusal)) {
+        hw_exchange_refuse(x, refusal);
+        return NULL;
+    }
+    if (hw_hot_check_txn(txn, x->api->config.txn_ops_max, &e) != 0) {
+        hw_exchange_fail(x, hw_grpc_of_err(e.code), hw_error_text(&e));
+        return NULL;
+    }
+    return m;
+}
+
+static void txn_answer_here(struct hw_exchange *x)
+{
+    struct hw_txn txn;
+    struct hw_result result;
+    int rc;
+    if (txn_read(x, &txn) == NULL) {
+        return;
+    }
+    hw_result_init(&result);
+    rc = hw_hot_read_txn(hw_replica_hot(x->api->replica), &txn, &result);
+    if (rc != 0) {
+        hw_exchange_refuse(x, hw_refusal_of_status(rc));
+    } else if (result.code != 0) {
+        hw_exchange_refuse(x, hw_refusal_of_result(result.code));
+    } else {
+        answer_txn(x, &result);
+    }
+    hw_result_free(&result);
+}
+
+static void handle_txn(struct hw_exchange *x)
+{
+    struct hw_cmd cmd = {.type = HW_CMD_TXN, .wall_ms = hw_wall_ms()};
+    Etcdserverpb__TxnRequest *m = txn_read(x, &cmd.txn);
+    if (m == NULL) {
+        return;
+    }
+    if (!hw_txn_is_readonly(&cmd.txn)) {
+        if (hw_exchange_try_here(x)) {
+            hw_exchange_write(x, &cmd, answer_txn);
+        }
+    } else if (hw_txn_is_serializable(m)) {
+        txn_answer_here(x);
+    } else {
+        hw_exchange_read(x, txn_answer_here);
+    }
+}
+
+const struct hw_service_method hw_kv_methods[] = {
+    {"/etcdserverpb.KV/Range", handle_range, HW_METHOD_REPLICA, 0},
+    {"/etcdserverpb.KV/Put", handle_put, HW_METHOD_HOT | HW_METHOD_FORWARDED, 0},
+    {"/etcdserverpb.KV/DeleteRange", handle_delete, HW_METHOD_HOT | HW_METHOD_FORWARDED, 0},
+    {"/etcdserverpb.KV/Txn", handle_txn, HW_METHOD_REPLICA | HW_METHOD_FORWARDED, 0},
+    {"/etcdserverpb.KV/Compact", handle_compact, HW_METHOD_HOT | HW_METHOD_FORWARDED, 0},
+};
+const size_t hw_kv_method_count = hw_array_len(hw_kv_methods);

@@ -1,0 +1,391 @@
+#include "agent/cluster/formation.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/assert.h"
+#include "agent/base/log.h"
+#include "agent/base/rng.h"
+#include "agent/rpc/rpc.h"
+#include "proto/hotwarm.pb-c.h"
+
+#define COMPONENT "formation"
+#define TICK_MS 100
+#define CALL_TIMEOUT_MS 2000
+#define JOIN_TIMEOUT_MS 30000
+#define NEWS_EVERY_MS 10000
+
+enum call { CALL_NONE, CALL_HELLO, CALL_FORM, CALL_JOIN };
+
+struct other {
+    struct hw_formation *formation;
+    struct hw_formation_peer peer;
+    struct hw_channel *channel;
+    struct hw_request request;
+    enum call call;
+    bool has_answered; /* Hello, since the last change of connection */
+    bool is_empty;     /* belongs to no cluster and waits */
+    bool is_stranger;  /* another cluster name, or not the node we expect there */
+    bool has_accepted; /* Form */
+    uint64_t id;
+    uint64_t cluster_id;
+    char name[HW_NODE_NAME_MAX];
+    char why[256];
+};
+
+struct hw_formation {
+    struct hw_loop *loop;
+    struct hw_formation_config config;
+    const struct hw_formation_ops *ops;
+    void *ctx;
+    struct hw_timer *timer;
+    struct other others[HW_FORMATION_PEERS_MAX];
+    struct hw_formation_member members[HW_FORMATION_PEERS_MAX];
+    size_t member_count;
+    uint64_t cluster_id;
+    bool is_forming;
+    bool is_joining;
+    bool is_done;
+    bool is_freed;
+    unsigned calls;
+    uint64_t news_ms;
+};
+
+static void free_now(struct hw_formation *f)
+{
+    if (f->is_freed && f->calls == 0) {
+        free(f);
+    }
+}
+
+static void finish(struct hw_formation *f)
+{
+    f->is_done = true;
+    hw_timer_stop(f->timer);
+}
+
+/* ---- answers ---- */
+
+static void on_hello(struct other *o, struct hw_slice message)
+{
+    struct hw_formation *f = o->formation;
+    Hotwarm__V1__HelloResponse *m = hotwarm__v1__hello_response__unpack(NULL, message.len, message.data);
+    if (m == NULL) {
+        return;
+    }
+    o->has_answered = true;
+    o->id = m->id;
+    o->cluster_id = m->cluster_id;
+    o->is_empty = m->cluster_id == 0 && strcmp(m->phase, "waiting") == 0;
+    snprintf(o->name, sizeof o->name, "%s", m->name);
+    o->is_stranger = strcmp(m->cluster_name, f->config.cluster_name) != 0 ||
+                     (o->peer.name[0] != '\0' && strcmp(o->peer.name, m->name) != 0);
+    o->why[0] = '\0';
+    if (o->is_stranger) {
+        snprintf(o->why, sizeof o->why, "'%s' of cluster '%s' answers there", m->name, m->cluster_name);
+    }
+    hotwarm__v1__hello_response__free_unpacked(m, NULL);
+}
+
+static void on_form(struct other *o, struct hw_slice message)
+{
+    Hotwarm__V1__FormResponse *m = hotwarm__v1__form_response__unpack(NULL, message.len, message.data);
+    if (m == NULL) {
+        return;
+    }
+    o->has_accepted = m->accepted;
+    if (!m->accepted) {
+        snprintf(o->why, sizeof o->why, "%s", m->why);
+    }
+    hotwarm__v1__form_response__free_unpacked(m, NULL);
+}
+
+static void on_join(struct other *o, struct hw_slice message)
+{
+    struct hw_formation *f = o->formation;
+    Hotwarm__V1__JoinResponse *m = hotwarm__v1__join_response__unpack(NULL, message.len, message.data);
+    uint64_t cluster_id = m == NULL ? 0 : m->cluster_id;
+    hotwarm__v1__join_response__free_unpacked(m, NULL);
+    if (cluster_id != 0 && !f->is_done && !f->is_freed) {
+        f->cluster_id = cluster_id;
+    }
+}
+
+static void on_message(struct hw_request *request, struct hw_slice message)
+{
+    struct other *o = hw_container_of(request, struct other, request);
+    if (o->call == CALL_HELLO) {
+        on_hello(o, message);
+    } else if (o->call == CALL_FORM) {
+        on_form(o, message);
+    } else {
+        on_join(o, message);
+    }
+}
+
+static void on_end(struct hw_request *request, enum hw_grpc status, const char *text)
+{
+    struct other *o = hw_container_of(request, struct other, request);
+    struct hw_formation *f = o->formation;
+    enum call call = o->call;
+    o->call = CALL_NONE;
+    f->calls--;
+    if (f->is_freed) {
+        free_now(f);
+        return;
+    }
+    if (status != HW_GRPC_OK) {
+        o->has_answered = o->has_answered && call == CALL_JOIN;
+        snprintf(o->why, sizeof o->why, "%s", text != NULL && text[0] != '\0' ? text : "no answer");
+    }
+    if (call == CALL_JOIN) {
+        f->is_joining = false;
+        if (f->cluster_id != 0 && !f->is_done) {
+            hw_log_info(COMPONENT, "let into the cluster", "cluster=%016" PRIx64 " by=%s", f->cluster_id,
+                        o->peer.address);
+            finish(f);
+            f->ops->on_joined(f->ctx, f->cluster_id);
+        }
+    }
+}
+
+static const struct hw_request_ops request_ops = {.on_message = on_message, .on_end = on_end};
+
+/* ---- questions ---- */
+
+static bool ask(struct other *o, enum call call, const char *path, uint64_t timeout_ms, struct hw_buf *packed)
+{
+    struct hw_formation *f = o->formation;
+    bool is_sent = false;
+    if (o->call == CALL_NONE && !packed->failed) {
+        o->request.ops = &request_ops;
+        is_sent = hw_request_start(o->channel, &o->request, path, NULL, timeout_ms, false, hw_buf_slice(packed), true) == 0;
+    }
+    if (is_sent) {
+        o->call = call;
+        f->calls++;
+    }
+    hw_buf_free(packed);
+    return is_sent;
+}
+
+static void pack(struct hw_buf *b, const ProtobufCMessage *m)
+{
+    size_t size = protobuf_c_message_get_packed_size(m);
+    hw_buf_init(b);
+    if (hw_buf_reserve(b, size + 1) == 0) {
+        b->len = protobuf_c_message_pack(m, b->data);
+    }
+}
+
+static void ask_hello(struct other *o)
+{
+    Hotwarm__V1__HelloRequest m = HOTWARM__V1__HELLO_REQUEST__INIT;
+    struct hw_buf b;
+    m.from_id = o->formation->config.self.id;
+    m.from_name = o->formation->config.self.name;
+    pack(&b, &m.base);
+    ask(o, CALL_HELLO, "/hotwarm.v1.Peer/Hello", CALL_TIMEOUT_MS, &b);
+}
+
+static void ask_join(struct other *o)
+{
+    struct hw_formation *f = o->formation;
+    Hotwarm__V1__JoinRequest m = HOTWARM__V1__JOIN_REQUEST__INIT;
+    struct hw_buf b;
+    m.id = f->config.self.id;
+    m.name = f->config.self.name;
+    m.peer_address = f->config.self.peer_address;
+    m.client_address = f->config.self.client_address;
+    m.cluster_name = (char *)f->config.cluster_name;
+    pack(&b, &m.base);
+    f->is_joining = ask(o, CALL_JOIN, "/hotwarm.v1.Peer/Join", JOIN_TIMEOUT_MS, &b);
+}
+
+static void ask_form(struct other *o)
+{
+    struct hw_formation *f = o->formation;
+    Hotwarm__V1__FormRequest m = HOTWARM__V1__FORM_REQUEST__INIT;
+    Hotwarm__V1__PeerMember rows[HW_FORMATION_PEERS_MAX];
+    Hotwarm__V1__PeerMember *list[HW_FORMATION_PEERS_MAX];
+    struct hw_buf b;
+    for (size_t i = 0; i < f->member_count; i++) {
+        hotwarm__v1__peer_member__init(&rows[i]);
+        rows[i].id = f->members[i].id;
+        rows[i].name = f->members[i].name;
+        rows[i].peer_address = f->members[i].peer_address;
+        list[i] = &rows[i];
+    }
+    m.cluster_id = f->cluster_id;
+    m.cluster_name = (char *)f->config.cluster_name;
+    m.members = list;
+    m.n_members = f->member_count;
+    pack(&b, &m.base);
+    ask(o, CALL_FORM, "/hotwarm.v1.Peer/Form", CALL_TIMEOUT_MS, &b);
+}
+
+/* ---- decisions ---- */
+
+static bool is_seed(const struct hw_formation *f)
+{
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        if (strcmp(f->config.peers[i].name, f->config.self.name) < 0) {
+            return false;
+        }
+    }
+    return f->config.is_initial;
+}
+
+static void decide_members(struct hw_formation *f)
+{
+    uint64_t cluster_id = hw_random_u64() >> 1; /* positive also where a signed column shows it */
+    size_t n = 0;
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        if (!f->others[i].has_answered || !f->others[i].is_empty || f->others[i].is_stranger) {
+            return;
+        }
+    }
+    f->members[n].id = f->config.self.id;
+    memcpy(f->members[n].name, f->config.self.name, sizeof f->members[n].name);
+    memcpy(f->members[n++].peer_address, f->config.self.peer_address, sizeof f->members[0].peer_address);
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        f->members[n].id = f->others[i].id;
+        memcpy(f->members[n].name, f->others[i].name, sizeof f->members[n].name);
+        memcpy(f->members[n++].peer_address, f->others[i].peer.address, sizeof f->members[0].peer_address);
+    }
+    if (f->ops->on_decided(f->ctx, cluster_id, f->members, n) != 0) {
+        return; /* said by the owner; the next tick tries again */
+    }
+    f->cluster_id = cluster_id;
+    f->member_count = n;
+    f->is_forming = true;
+    hw_log_info(COMPONENT, "every initial node is there and empty, forming a cluster",
+                "cluster=%016" PRIx64 " members=%zu", cluster_id, n);
+}
+
+static void form_step(struct hw_formation *f)
+{
+    unsigned accepted = 1;
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        struct other *o = &f->others[i];
+        accepted += o->has_accepted;
+        if (!o->has_accepted && o->call == CALL_NONE) {
+            ask_form(o);
+        }
+    }
+    if (accepted > f->member_count / 2 && (accepted == f->member_count || f->calls == 0)) {
+        finish(f);
+        f->ops->on_formed(f->ctx);
+    }
+}
+
+static void say_news(struct hw_formation *f)
+{
+    uint64_t now = hw_loop_now_ms(f->loop);
+    char text[768] = "";
+    size_t n = 0;
+    if (now - f->news_ms < NEWS_EVERY_MS) {
+        return;
+    }
+    f->news_ms = now;
+    for (size_t i = 0; i < f->config.peer_count && n < sizeof text - 1; i++) {
+        struct other *o = &f->others[i];
+        const char *what = o->why[0] != '\0' ? o->why : o->has_answered ? "there" : "no answer yet";
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s (%s)", n > 0 ? ", " : "", o->peer.address, what);
+    }
+    hw_log_info(COMPONENT, f->config.peer_count > 0 ? "waiting for the other nodes" : "waiting to be added",
+                "name=%s address=%s next=%s others=%s", f->config.self.name, f->config.self.peer_address,
+                f->config.peer_count > 0 ? "\"start them, check their addresses\"" : "\"hwctl node add\"",
+                hw_logq_into(text, (char[800]){0}, 800));
+}
+
+static void on_timer(void *ctx)
+{
+    struct hw_formation *f = ctx;
+    if (f->is_done) {
+        return;
+    }
+    say_news(f);
+    if (f->is_forming) {
+        form_step(f);
+        return;
+    }
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        struct other *o = &f->others[i];
+        if (o->call != CALL_NONE) {
+            continue;
+        }
+        if (o->has_answered && o->cluster_id != 0 && !o->is_stranger) {
+            if (!f->is_joining) {
+                o->has_answered = false; /* if it refuses, ask who it is before asking again */
+                ask_join(o);
+            }
+        } else {
+            ask_hello(o);
+        }
+    }
+    if (!f->is_joining && f->cluster_id == 0 && is_seed(f)) {
+        decide_members(f);
+    }
+}
+
+int hw_formation_new(struct hw_loop *loop, struct hw_pool *resolver, const struct hw_formation_config *config,
+                     const struct hw_formation_ops *ops, void *ctx, struct hw_formation **formation)
+{
+    struct hw_formation *f = calloc(1, sizeof *f);
+    int rc = 0;
+    if (f == NULL) {
+        return HW_ERR_NOMEM;
+    }
+    hw_assert(config->peer_count <= HW_FORMATION_PEERS_MAX);
+    f->loop = loop;
+    f->config = *config;
+    f->ops = ops;
+    f->ctx = ctx;
+    f->timer = hw_timer_new(loop, "formation", on_timer, f);
+    for (size_t i = 0; i < config->peer_count && rc == 0; i++) {
+        struct other *o = &f->others[i];
+        o->formation = f;
+        o->peer = config->peers[i];
+        rc = hw_channel_new(loop, resolver, o->peer.address, NULL, NULL, NULL, &o->channel);
+    }
+    if (rc != 0) {
+        hw_formation_free(f);
+        return rc;
+    }
+    if (config->forming_count > 0) {
+        f->is_forming = true;
+        f->cluster_id = config->forming_cluster_id;
+        f->member_count = config->forming_count;
+        memcpy(f->members, config->forming, config->forming_count * sizeof config->forming[0]);
+    }
+    *formation = f;
+    return 0;
+}
+
+void hw_formation_start(struct hw_formation *f)
+{
+    hw_timer_start(f->timer, 0, TICK_MS);
+}
+
+void hw_formation_free(struct hw_formation *f)
+{
+    if (f == NULL) {
+        return;
+    }
+    f->is_freed = true;
+    hw_timer_free(f->timer);
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        if (f->others[i].channel != NULL) {
+            hw_channel_free(f->others[i].channel);
+        }
+    }
+    free_now(f);
+}
+
+const char *hw_formation_phase(const struct hw_formation *f)
+{
+    return f->is_forming ? "forming" : f->is_joining ? "joining" : "waiting";
+}

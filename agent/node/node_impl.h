@@ -1,0 +1,58 @@
+/* Private to agent/node. node.c: order of life; wiring.c: what siblings ask of each other. */
+#ifndef HW_NODE_IMPL_H
+#define HW_NODE_IMPL_H
+
+#include "agent/api/api.h"
+#include "agent/cluster/cluster.h"
+#include "agent/cluster/formation.h"
+#include "agent/node/node.h"
+#include "agent/replica/replica.h"
+#include "storage/warm/identity.h"
+
+#define COMPONENT "node"
+
+struct hw_agent {
+    const struct hw_config *config;
+    const struct hw_node_options *options;
+    struct hw_loop *loop;
+    struct hw_metrics *metrics;
+    struct hw_pool *resolver;
+    struct hw_datadir *datadir;
+    struct hw_identity identity;
+    struct hw_api *api;
+    struct hw_formation *formation;
+    struct hw_replica *replica;
+    struct hw_cluster *cluster;
+    struct hw_signal *sigterm, *sigint, *sighup;
+    struct hw_timer *stop_timer;
+    struct hw_timer *register_timer;
+    struct hw_defer later; /* leave a callback before freeing whose it is */
+    void (*later_fn)(struct hw_agent *a);
+    struct hw_switchover handover;
+    struct hw_forward registration;
+    struct hw_join own_join;
+    bool is_registering;
+    bool is_registered;
+    bool is_started;  /* the replica serves */
+    bool is_stopping;
+    bool is_again;    /* start anew after this run */
+    unsigned signals;
+    int status;       /* why it ended */
+};
+
+/* node.c */
+void hw_agent_stop(struct hw_agent *a, int status);
+void hw_agent_post(struct hw_agent *a, void (*fn)(struct hw_agent *a));
+int hw_agent_start_replica(struct hw_agent *a, bool is_bootstrap);
+const char *hw_agent_phase(const struct hw_agent *a);
+
+/* wiring.c */
+extern const struct hw_api_ops hw_agent_api_ops;
+extern const struct hw_cluster_ops hw_agent_cluster_ops;
+extern const struct hw_formation_ops hw_agent_formation_ops;
+extern const struct hw_replica_ops hw_agent_replica_ops;
+int hw_agent_start_formation(struct hw_agent *a);
+/* Say who and where we are, until the registry has it. */
+void hw_agent_register(struct hw_agent *a);
+
+#endif

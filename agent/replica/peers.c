@@ -1,0 +1,159 @@
+/* Kept connections to the other members, one channel each. They carry the questions of read.c, the calls of forward.c
+ * and images; and that they are up or down is a fact about the peer. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/base/assert.h"
+#include "agent/base/log.h"
+#include "agent/replica/replica_impl.h"
+#include "proto/hotwarm.pb-c.h"
+
+/* An address may have a new owner (a wiped node that came back under a new id), so a connection counts only once the
+ * other side has said who it is. */
+static void on_hello_message(struct hw_request *request, struct hw_slice message)
+{
+    struct hw_peer *p = hw_container_of(request, struct hw_peer, hello);
+    Hotwarm__V1__HelloResponse *m = hotwarm__v1__hello_response__unpack(NULL, message.len, message.data);
+    bool is_same = m != NULL && m->id == p->id;
+    hotwarm__v1__hello_response__free_unpacked(m, NULL);
+    if (!is_same || p->id == 0 || p->is_up) {
+        return;
+    }
+    p->is_up = true;
+    hw_log_info(HW_COMPONENT, "peer reachable", "peer=%016" PRIx64 " address=%s", p->id, p->address);
+    hw_forwards_kick(p->replica);
+    hw_reads_kick(p->replica);
+    p->replica->ops->on_change(p->replica->ctx);
+}
+
+static void on_hello_end(struct hw_request *request, enum hw_grpc status, const char *text)
+{
+    struct hw_peer *p = hw_container_of(request, struct hw_peer, hello);
+    (void)status;
+    (void)text;
+    p->is_greeting = false;
+    if (p->id != 0 && !p->is_up && hw_channel_is_up(p->channel) && status != HW_GRPC_OK) {
+        hw_log_debug(HW_COMPONENT, "peer did not say who it is", "address=%s why=%s", p->address, hw_logq(text));
+    }
+    hw_replica_maybe_closed(p->replica);
+}
+
+static const struct hw_request_ops hello_ops = {.on_message = on_hello_message, .on_end = on_hello_end};
+
+static void on_up(void *ctx)
+{
+    struct hw_peer *p = ctx;
+    if (!p->is_greeting) {
+        p->hello.ops = &hello_ops;
+        p->is_greeting = hw_request_start(p->channel, &p->hello, "/hotwarm.v1.Peer/Hello", NULL, 0, true,
+                                          hw_slice_of("", 0), true) == 0;
+    }
+}
+
+static void on_down(void *ctx, int status)
+{
+    struct hw_peer *p = ctx;
+    if (!p->is_up) {
+        return; /* still refused: said once is enough */
+    }
+    p->is_up = false;
+    hw_log_warn(HW_COMPONENT, "peer connection lost", "peer=%016" PRIx64 " address=%s why=%s", p->id, p->address,
+                hw_logq(hw_err_text(status)));
+    p->replica->ops->on_change(p->replica->ctx);
+}
+
+static const struct hw_channel_ops channel_ops = {.on_up = on_up, .on_down = on_down};
+
+static void peer_drop(struct hw_peer *p)
+{
+    struct hw_channel *channel = p->channel;
+    p->id = 0;
+    p->channel = NULL;
+    p->is_up = false;
+    hw_channel_free(channel);
+}
+
+struct hw_peer *hw_peer_of(struct hw_replica *r, uint64_t id)
+{
+    for (size_t i = 0; id != 0 && i < HW_MEMBERS_MAX; i++) {
+        if (r->peers[i].id == id) {
+            return &r->peers[i];
+        }
+    }
+    return NULL;
+}
+
+static void peer_add(struct hw_replica *r, const struct hw_member *m)
+{
+    for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
+        struct hw_peer *p = &r->peers[i];
+        /* A slot's question may still be on its way to the peer that had it before. */
+        if (p->id != 0 || r->reads.queries[i].is_busy || p->is_greeting) {
+            continue;
+        }
+        p->replica = r;
+        snprintf(p->address, sizeof p->address, "%s", m->address);
+        if (hw_channel_new(r->loop, r->resolver, p->address, NULL, &channel_ops, p, &p->channel) != 0) {
+            return; /* out of memory: the next change tries again */
+        }
+        p->id = m->id;
+        hw_channel_keep(p->channel);
+        return;
+    }
+}
+
+void hw_peers_sync(struct hw_replica *r)
+{
+    struct hw_member members[HW_MEMBERS_MAX];
+    size_t count = hw_consensus_members(r->consensus, members, HW_MEMBERS_MAX);
+    for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
+        bool is_wanted = false;
+        for (size_t k = 0; k < count && r->peers[i].id != 0; k++) {
+            is_wanted |= members[k].id == r->peers[i].id && strcmp(members[k].address, r->peers[i].address) == 0;
+        }
+        if (r->peers[i].id != 0 && !is_wanted) {
+            peer_drop(&r->peers[i]);
+        }
+    }
+    for (size_t k = 0; k < count; k++) {
+        if (members[k].id != r->config.consensus.id && hw_peer_of(r, members[k].id) == NULL) {
+            peer_add(r, &members[k]);
+        }
+    }
+}
+
+void hw_peers_close(struct hw_replica *r)
+{
+    for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
+        if (r->peers[i].id != 0) {
+            peer_drop(&r->peers[i]);
+        }
+    }
+}
+
+bool hw_peers_are_idle(const struct hw_replica *r)
+{
+    for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
+        if (r->peers[i].is_greeting) {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct hw_channel *hw_replica_channel(struct hw_replica *r, uint64_t id)
+{
+    struct hw_peer *p = hw_peer_of(r, id);
+    return p == NULL ? NULL : p->channel;
+}
+
+bool hw_replica_is_reachable(const struct hw_replica *r, uint64_t id)
+{
+    for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
+        if (r->peers[i].id == id && id != 0) {
+            return r->peers[i].is_up;
+        }
+    }
+    return id == r->config.consensus.id;
+}

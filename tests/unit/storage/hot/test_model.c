@@ -1,0 +1,874 @@
+/* The state against a model that is too simple to be wrong: every version ever written in plain arrays, every question
+ * answered by looking at all of them. A seeded run of random commands, ranges at old revisions, scans and hashes that
+ * stay open across writes, compactions and sweeps, cuts, and loads from what was cut. HW_SEED and HW_MODEL_OPS replay
+ * and lengthen it.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/assert.h"
+#include "agent/base/rng.h"
+#include "tests/unit/hw_test.h"
+#include "tests/unit/storage/hot/kit.h"
+
+#define OPS_DEFAULT 100000
+#define KEY_COUNT 48
+#define VALUE_MAX 8
+#define OPEN_MAX 4
+#define LEAVES_MAX 512
+
+struct mversion {
+    hw_rev main;
+    uint32_t sub;
+    hw_rev create;
+    int64_t version;
+    bool is_tombstone;
+    uint8_t value_len;
+    uint8_t value[VALUE_MAX];
+    uint64_t hash;
+};
+
+struct mkey {
+    char name[8];
+    struct mversion *at;
+    size_t count;
+    size_t cap;
+};
+
+struct model {
+    struct mkey keys[KEY_COUNT]; /* sorted */
+    hw_rev revision;
+    hw_rev compacted;
+    uint32_t sub; /* writes of the transaction under way */
+};
+
+struct open_scan {
+    struct hw_scan *scan;
+    bool keys_only;
+    char *expected;
+};
+
+struct open_hasher {
+    struct hw_hasher *hasher;
+    uint64_t expected;
+};
+
+struct world {
+    struct kit kit;
+    struct model model;
+    struct hw_rng rng;
+    struct open_scan scans[OPEN_MAX];
+    struct open_hasher hasher;
+    struct hw_version **image; /* everything that was cut */
+    size_t image_count;
+    size_t image_cap;
+    struct hw_buf expected;
+    struct hw_buf got;
+    size_t failures;
+    size_t seen[8]; /* how often each outcome came up: a run that never does a thing proves nothing about it */
+};
+
+enum { SEEN_APPLIED, SEEN_DUPLICATE, SEEN_COMPACTED, SEEN_FUTURE, SEEN_NOTFOUND, SEEN_NESTED, SEEN_SWEPT, SEEN_RELOADED };
+
+static uint64_t below(struct world *w, uint64_t bound)
+{
+    return hw_rng_below(&w->rng, bound);
+}
+
+/* ---- the model ---- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct mkey *)a)->name, ((const struct mkey *)b)->name);
+}
+
+static void model_init(struct model *m)
+{
+    memset(m, 0, sizeof *m);
+    m->revision = 1;
+    /* Some names are prefixes of others: that is where orders go wrong. */
+    for (int i = 0; i < KEY_COUNT; i++) {
+        snprintf(m->keys[i].name, sizeof m->keys[i].name, i % 3 == 0 ? "%c" : i % 3 == 1 ? "%c%c" : "%c%c0",
+                 'a' + i / 3, 'a' + i % 5);
+    }
+    qsort(m->keys, KEY_COUNT, sizeof m->keys[0], compare_names);
+}
+
+static struct mkey *model_key(struct model *m, struct hw_slice key)
+{
+    for (int i = 0; i < KEY_COUNT; i++) {
+        if (hw_slice_is_equal(hw_slice_str(m->keys[i].name), key)) {
+            return &m->keys[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct mversion *model_as_of(const struct mkey *k, hw_rev rev)
+{
+    for (size_t i = k->count; i > 0; i--) {
+        if (k->at[i - 1].main <= rev) {
+            return k->at[i - 1].is_tombstone ? NULL : &k->at[i - 1];
+        }
+    }
+    return NULL;
+}
+
+static bool is_within(const struct mkey *k, struct hw_slice key, struct hw_slice end)
+{
+    struct hw_slice name = hw_slice_str(k->name);
+    if (end.len == 0) {
+        return hw_slice_is_equal(name, key);
+    }
+    return hw_slice_cmp(name, key) >= 0 &&
+           ((end.len == 1 && end.data[0] == 0) || hw_slice_cmp(name, end) < 0);
+}
+
+static void model_write(struct model *m, struct mkey *k, const struct mversion *v)
+{
+    struct hw_key_name *name = hw_key_name_new(hw_slice_str(k->name));
+    struct hw_version *real = hw_version_new(name, hw_slice_of(v->value, v->value_len));
+    struct mversion *mine;
+    if (k->count == k->cap) {
+        k->cap = k->cap == 0 ? 16 : k->cap * 2;
+        k->at = realloc(k->at, k->cap * sizeof k->at[0]);
+    }
+    mine = &k->at[k->count++];
+    *mine = *v;
+    mine->main = m->revision + 1;
+    mine->sub = m->sub++;
+    if (!v->is_tombstone && v->version == 1) {
+        mine->create = mine->main;
+    }
+    real->mod_main = mine->main;
+    real->mod_sub = mine->sub;
+    real->create_main = mine->create;
+    real->version = mine->version;
+    real->is_tombstone = mine->is_tombstone;
+    mine->hash = hw_version_hash(real);
+    hw_version_unref(real);
+    hw_key_name_unref(name);
+}
+
+static void model_version_text(struct hw_buf *out, const struct mkey *k, const struct mversion *v, bool keys_only)
+{
+    hw_buf_append_str(out, k->name);
+    if (!keys_only) {
+        hw_buf_append_str(out, "=");
+        hw_buf_append(out, v->value, v->value_len);
+    }
+    hw_buf_printf(out, "(%" PRId64 ",%" PRId64 ",%" PRId64 ") ", v->create, v->main, v->version);
+}
+
+static int64_t sort_number(const struct mversion *v, enum hw_sort_target target)
+{
+    return target == HW_BY_VERSION ? v->version : target == HW_BY_CREATE ? v->create : v->main;
+}
+
+static int sort_order(const struct mkey *ka, const struct mversion *a, const struct mkey *kb, const struct mversion *b,
+                      const struct hw_range *r)
+{
+    int c;
+    if (r->sort_target == HW_BY_KEY) {
+        c = strcmp(ka->name, kb->name);
+    } else if (r->sort_target == HW_BY_VALUE) {
+        c = hw_slice_cmp(hw_slice_of(a->value, a->value_len), hw_slice_of(b->value, b->value_len));
+    } else {
+        int64_t na = sort_number(a, r->sort_target);
+        int64_t nb = sort_number(b, r->sort_target);
+        c = na < nb ? -1 : na > nb;
+    }
+    return r->sort_order == HW_SORT_DESCEND ? -c : c;
+}
+
+/* Appends what a range answers at `rev`. */
+static void model_range(struct model *m, const struct hw_range *r, hw_rev rev, struct hw_buf *out)
+{
+    const struct mkey *keys[KEY_COUNT];
+    const struct mversion *kvs[KEY_COUNT];
+    bool is_filtered = r->min_mod != 0 || r->max_mod != 0 || r->min_create != 0 || r->max_create != 0;
+    bool is_early_cut = r->sort_order == HW_SORT_NONE && !is_filtered && r->limit > 0;
+    size_t n = 0;
+    int64_t count = 0;
+    bool more = false;
+    for (int i = 0; i < KEY_COUNT; i++) {
+        const struct mversion *v = model_as_of(&m->keys[i], rev);
+        if (v == NULL || !is_within(&m->keys[i], r->key, r->range_end)) {
+            continue;
+        }
+        count++;
+        if (r->count_only || (is_early_cut && (int64_t)n > r->limit) || (r->min_mod != 0 && v->main < r->min_mod) ||
+            (r->max_mod != 0 && v->main > r->max_mod) || (r->min_create != 0 && v->create < r->min_create) ||
+            (r->max_create != 0 && v->create > r->max_create)) {
+            continue;
+        }
+        keys[n] = &m->keys[i];
+        kvs[n++] = v;
+    }
+    for (size_t i = 1; i < n; i++) {
+        for (size_t j = i; j > 0 && sort_order(keys[j - 1], kvs[j - 1], keys[j], kvs[j], r) > 0; j--) {
+            const struct mkey *k = keys[j];
+            const struct mversion *v = kvs[j];
+            keys[j] = keys[j - 1];
+            kvs[j] = kvs[j - 1];
+            keys[j - 1] = k;
+            kvs[j - 1] = v;
+        }
+    }
+    if (r->limit > 0 && n > (uint64_t)r->limit) {
+        n = (size_t)r->limit;
+        more = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        model_version_text(out, keys[i], kvs[i], r->keys_only);
+    }
+    hw_buf_printf(out, "/%" PRId64 "%s;", count, more ? "+" : "");
+}
+
+static uint64_t model_hash(struct model *m, hw_rev rev)
+{
+    uint64_t hash = 0;
+    for (int i = 0; i < KEY_COUNT; i++) {
+        struct mkey *k = &m->keys[i];
+        for (size_t j = 0; j < k->count && k->at[j].main <= rev; j++) {
+            bool is_newest_below = j + 1 == k->count || k->at[j + 1].main > m->compacted;
+            bool is_reachable = k->at[j].main > m->compacted || (is_newest_below && !k->at[j].is_tombstone);
+            hash += is_reachable ? k->at[j].hash : 0;
+        }
+    }
+    return hash;
+}
+
+/* ---- transactions in the model ---- */
+
+/* A leaf operation and the way to it: which branch and which place in it, from the outermost transaction in. */
+struct leaf {
+    const struct hw_op *op;
+    struct {
+        int branch;
+        size_t place;
+    } way[HW_TXN_DEPTH_MAX];
+    size_t depth;
+};
+
+struct leaves {
+    struct leaf at[LEAVES_MAX];
+    size_t count;
+};
+
+static void collect_leaves(struct leaves *all, const struct hw_txn *txn, struct leaf *prefix)
+{
+    for (int branch = 0; branch < 2; branch++) {
+        const struct hw_op *ops = branch == 0 ? txn->success : txn->failure;
+        size_t count = branch == 0 ? txn->success_count : txn->failure_count;
+        for (size_t i = 0; i < count; i++) {
+            struct leaf leaf = *prefix;
+            leaf.op = &ops[i];
+            leaf.way[leaf.depth].branch = branch;
+            leaf.way[leaf.depth].place = i;
+            leaf.depth++;
+            if (ops[i].type == HW_OP_TXN) {
+                collect_leaves(all, ops[i].txn, &leaf);
+            } else {
+                hw_assert(all->count < LEAVES_MAX);
+                all->at[all->count++] = leaf;
+            }
+        }
+    }
+}
+
+static bool is_put_in_delete(const struct hw_op *put, const struct hw_op *del)
+{
+    struct mkey k = {0};
+    memcpy(k.name, put->put.key.data, put->put.key.len);
+    return is_within(&k, del->del.key, del->del.range_end);
+}
+
+/* The rule of shape.c's comment, pair by pair. */
+static bool is_conflict(const struct leaf *a, const struct leaf *b)
+{
+    size_t d = 0;
+    const struct leaf *del = a->op->type == HW_OP_DELETE ? a : b;
+    const struct leaf *put = a->op->type == HW_OP_DELETE ? b : a;
+    while (a->way[d].branch == b->way[d].branch && a->way[d].place == b->way[d].place) {
+        d++;
+    }
+    if (a->way[d].branch != b->way[d].branch || put->op->type != HW_OP_PUT) {
+        return false;
+    }
+    if (del->op->type == HW_OP_PUT) {
+        return hw_slice_is_equal(a->op->put.key, b->op->put.key);
+    }
+    if (del->op->type != HW_OP_DELETE || !is_put_in_delete(put->op, del->op)) {
+        return false;
+    }
+    return del->depth == d + 1 || put->depth == d + 1 || del->way[d].place < put->way[d].place;
+}
+
+static bool has_duplicate(const struct hw_txn *txn)
+{
+    static struct leaves all;
+    struct leaf none = {0};
+    all.count = 0;
+    collect_leaves(&all, txn, &none);
+    for (size_t i = 0; i < all.count; i++) {
+        for (size_t j = i + 1; j < all.count; j++) {
+            if (is_conflict(&all.at[i], &all.at[j])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool is_true(const struct hw_compare *c, const struct mversion *v)
+{
+    int64_t number = 0;
+    int order;
+    if (c->target == HW_CMP_VALUE) {
+        if (v == NULL) {
+            return false;
+        }
+        order = hw_slice_cmp(hw_slice_of(v->value, v->value_len), c->value);
+    } else {
+        if (v != NULL && c->target != HW_CMP_LEASE) {
+            number = c->target == HW_CMP_VERSION ? v->version : c->target == HW_CMP_CREATE ? v->create : v->main;
+        }
+        order = number < c->number ? -1 : number > c->number;
+    }
+    return c->result == HW_CMP_EQUAL       ? order == 0
+           : c->result == HW_CMP_NOT_EQUAL ? order != 0
+           : c->result == HW_CMP_GREATER   ? order > 0
+                                           : order < 0;
+}
+
+static bool have_compares_held(struct model *m, const struct hw_txn *txn, hw_rev rev)
+{
+    for (size_t i = 0; i < txn->compare_count; i++) {
+        const struct hw_compare *c = &txn->compares[i];
+        bool is_empty = true;
+        for (int j = 0; j < KEY_COUNT; j++) {
+            const struct mversion *v = model_as_of(&m->keys[j], rev);
+            if (v == NULL || !is_within(&m->keys[j], c->key, c->range_end)) {
+                continue;
+            }
+            is_empty = false;
+            if (!is_true(c, v)) {
+                return false;
+            }
+        }
+        if (is_empty && !is_true(c, NULL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int model_check(struct model *m, const struct hw_txn *txn)
+{
+    bool ok = have_compares_held(m, txn, m->revision);
+    const struct hw_op *ops = ok ? txn->success : txn->failure;
+    size_t count = ok ? txn->success_count : txn->failure_count;
+    int code = 0;
+    for (size_t i = 0; i < count && code == 0; i++) {
+        const struct hw_op *op = &ops[i];
+        if (op->type == HW_OP_TXN) {
+            code = model_check(m, op->txn);
+        } else if (op->type == HW_OP_RANGE && op->range.revision > 0) {
+            code = op->range.revision > m->revision    ? HW_ERR_FUTURE
+                   : op->range.revision < m->compacted ? HW_ERR_COMPACTED
+                                                       : 0;
+        } else if (op->type == HW_OP_PUT) {
+            bool is_there = model_as_of(model_key(m, op->put.key), m->revision) != NULL;
+            code = (op->put.ignore_value || op->put.ignore_lease) && !is_there ? HW_ERR_NOTFOUND
+                   : op->put.lease != 0                                        ? HW_ERR_PRECONDITION
+                                                                               : 0;
+        }
+    }
+    return code;
+}
+
+static void model_put(struct model *m, const struct hw_put *put, struct hw_buf *out)
+{
+    struct mkey *k = model_key(m, put->key);
+    const struct mversion *before = model_as_of(k, INT64_MAX);
+    struct mversion v = {.version = 1};
+    if (before != NULL) {
+        v = *before;
+        v.version++;
+        if (put->prev_kv) {
+            model_version_text(out, k, before, false);
+        }
+    }
+    if (!put->ignore_value) {
+        v.value_len = (uint8_t)put->value.len;
+        memcpy(v.value, put->value.data, put->value.len);
+    }
+    model_write(m, k, &v);
+    hw_buf_append_str(out, "/0;");
+}
+
+static void model_delete(struct model *m, const struct hw_delete *del, struct hw_buf *out)
+{
+    struct mversion tombstone = {.is_tombstone = true};
+    int deleted = 0;
+    for (int i = 0; i < KEY_COUNT; i++) {
+        const struct mversion *before = model_as_of(&m->keys[i], INT64_MAX);
+        if (before == NULL || !is_within(&m->keys[i], del->key, del->range_end)) {
+            continue;
+        }
+        if (del->prev_kv) {
+            model_version_text(out, &m->keys[i], before, false);
+        }
+        deleted++;
+        model_write(m, &m->keys[i], &tombstone);
+    }
+    hw_buf_printf(out, "/%d;", deleted);
+}
+
+static void model_run(struct model *m, const struct hw_txn *txn, struct hw_buf *out)
+{
+    bool ok = have_compares_held(m, txn, m->revision); /* of the state before, however deep */
+    const struct hw_op *ops = ok ? txn->success : txn->failure;
+    size_t count = ok ? txn->success_count : txn->failure_count;
+    hw_buf_append_str(out, ok ? "then[" : "else[");
+    for (size_t i = 0; i < count; i++) {
+        const struct hw_op *op = &ops[i];
+        struct hw_buf one = {0};
+        hw_rev rev;
+        if (op->type == HW_OP_RANGE) {
+            model_range(m, &op->range, op->range.revision > 0 ? op->range.revision : INT64_MAX, &one);
+        } else if (op->type == HW_OP_PUT) {
+            model_put(m, &op->put, &one);
+        } else if (op->type == HW_OP_DELETE) {
+            model_delete(m, &op->del, &one);
+        } else {
+            model_run(m, op->txn, &one);
+        }
+        rev = op->type == HW_OP_TXN ? 0 : m->revision + (m->sub > 0);
+        hw_buf_printf(out, "%c%" PRId64 ":", "?RPDT"[op->type], rev);
+        hw_buf_append(out, one.data, one.len);
+        hw_buf_free(&one);
+    }
+    hw_buf_append_str(out, "]");
+}
+
+static int model_txn(struct model *m, const struct hw_txn *txn, struct hw_buf *out)
+{
+    int code = has_duplicate(txn) ? HW_ERR_INVALID : model_check(m, txn);
+    if (code == 0) {
+        m->sub = 0;
+        model_run(m, txn, out);
+        m->revision += m->sub > 0;
+    }
+    return code;
+}
+
+/* ---- random questions ---- */
+
+static struct hw_slice random_key(struct world *w)
+{
+    return hw_slice_str(w->model.keys[below(w, KEY_COUNT)].name);
+}
+
+static struct hw_slice random_end(struct world *w)
+{
+    switch (below(w, 4)) {
+    case 0:
+        return OPEN_END;
+    case 1:
+        return random_key(w);
+    default:
+        return (struct hw_slice){0};
+    }
+}
+
+static struct hw_slice random_value(struct world *w)
+{
+    static const char letters[] = "xyzxyzzyxyzx";
+    return hw_slice_of(letters + below(w, 4), below(w, VALUE_MAX + 1));
+}
+
+/* Mostly revisions that exist. */
+static hw_rev random_revision(struct world *w)
+{
+    hw_rev oldest = w->model.compacted - 3;
+    switch (below(w, 3)) {
+    case 0:
+        return 0;
+    case 1:
+        return w->model.revision - (hw_rev)below(w, 20) + 1;
+    default:
+        return oldest + (hw_rev)below(w, (uint64_t)(w->model.revision - oldest) + 2);
+    }
+}
+
+static hw_rev random_bound(struct world *w)
+{
+    return below(w, 6) == 0 ? w->model.revision - (hw_rev)below(w, 100) : 0;
+}
+
+static struct hw_range random_range(struct world *w)
+{
+    struct hw_range r = {.key = random_key(w), .range_end = random_end(w)};
+    if (below(w, 4) == 0) {
+        r.key = OPEN_END;
+        r.range_end = OPEN_END;
+    }
+    r.revision = random_revision(w);
+    r.limit = below(w, 2) == 0 ? 0 : (int64_t)below(w, 12);
+    r.sort_order = (enum hw_sort_order)below(w, 3);
+    r.sort_target = (enum hw_sort_target)below(w, 5);
+    r.keys_only = below(w, 8) == 0;
+    r.count_only = below(w, 8) == 0;
+    r.min_mod = random_bound(w);
+    r.max_mod = random_bound(w);
+    r.min_create = random_bound(w);
+    r.max_create = random_bound(w);
+    return r;
+}
+
+static struct hw_put random_put(struct world *w)
+{
+    struct hw_put p = {.key = random_key(w), .value = random_value(w), .prev_kv = below(w, 3) == 0};
+    if (below(w, 10) == 0) {
+        p.ignore_value = true;
+        p.value.len = 0;
+    }
+    p.ignore_lease = below(w, 20) == 0;
+    p.lease = !p.ignore_lease && below(w, 200) == 0 ? 7 : 0;
+    return p;
+}
+
+static struct hw_compare random_compare(struct world *w)
+{
+    struct hw_compare c = {.key = random_key(w), .range_end = random_end(w)};
+    c.result = (enum hw_compare_result)below(w, 4);
+    c.target = (enum hw_compare_target)below(w, 5);
+    if (c.target == HW_CMP_VALUE) {
+        c.value = random_value(w);
+    } else if (c.target == HW_CMP_VERSION) {
+        c.number = (int64_t)below(w, 4);
+    } else if (c.target != HW_CMP_LEASE) {
+        c.number = below(w, 2) == 0 ? 0 : w->model.revision - (hw_rev)below(w, 50);
+    }
+    return c;
+}
+
+static void random_txn(struct world *w, struct hw_txn *txn, unsigned depth);
+
+static struct hw_op *random_ops(struct world *w, size_t *count, unsigned depth)
+{
+    struct hw_op *ops;
+    *count = below(w, depth == 0 ? 5 : 3);
+    ops = calloc(*count + 1, sizeof *ops);
+    for (size_t i = 0; i < *count; i++) {
+        uint64_t dice = below(w, 10);
+        if (dice < 5) {
+            ops[i].type = HW_OP_PUT;
+            ops[i].put = random_put(w);
+        } else if (dice < 7) {
+            ops[i].type = HW_OP_RANGE;
+            ops[i].range = random_range(w);
+        } else if (dice < 8 || depth == 3) {
+            ops[i].type = HW_OP_DELETE;
+            ops[i].del = (struct hw_delete){random_key(w), below(w, 3) == 0 ? random_end(w) : (struct hw_slice){0},
+                                            below(w, 2) == 0};
+        } else {
+            ops[i].type = HW_OP_TXN;
+            ops[i].txn = calloc(1, sizeof *ops[i].txn);
+            random_txn(w, ops[i].txn, depth + 1);
+            w->seen[SEEN_NESTED]++;
+        }
+    }
+    return ops;
+}
+
+static void random_txn(struct world *w, struct hw_txn *txn, unsigned depth)
+{
+    txn->compare_count = below(w, 3);
+    txn->compares = calloc(txn->compare_count + 1, sizeof *txn->compares);
+    for (size_t i = 0; i < txn->compare_count; i++) {
+        txn->compares[i] = random_compare(w);
+    }
+    txn->success = random_ops(w, &txn->success_count, depth);
+    txn->failure = random_ops(w, &txn->failure_count, depth);
+}
+
+/* ---- the run ---- */
+
+static void expect(struct world *w, bool holds, const char *what)
+{
+    if (!holds && w->failures++ < 5) {
+        printf("  at command %" PRIu64 ": %s\n  expected %.*s\n  got      %.*s\n", w->kit.index, what,
+               (int)w->expected.len, (const char *)w->expected.data, (int)w->got.len, (const char *)w->got.data);
+    }
+    CHECK(holds);
+}
+
+static bool is_same_text(const struct world *w)
+{
+    return hw_slice_is_equal(hw_buf_slice(&w->expected), hw_buf_slice(&w->got));
+}
+
+static void run_txn(struct world *w, struct hw_cmd *cmd)
+{
+    struct hw_result r;
+    int code;
+    hw_buf_clear(&w->expected);
+    hw_buf_clear(&w->got);
+    code = model_txn(&w->model, &cmd->txn, &w->expected);
+    kit_apply(&w->kit, cmd, &r);
+    if (r.code == 0) {
+        kit_result_text(&w->got, &r.txn);
+    }
+    expect(w, r.code == code, "code of a transaction");
+    expect(w, is_same_text(w), "result of a transaction");
+    expect(w, r.revision == w->model.revision, "revision");
+    w->seen[code == 0                   ? SEEN_APPLIED
+            : code == HW_ERR_INVALID    ? SEEN_DUPLICATE
+            : code == HW_ERR_COMPACTED  ? SEEN_COMPACTED
+            : code == HW_ERR_FUTURE     ? SEEN_FUTURE
+                                        : SEEN_NOTFOUND]++;
+    hw_result_free(&r);
+}
+
+static void step_txn(struct world *w)
+{
+    struct hw_cmd cmd = {.type = HW_CMD_TXN};
+    random_txn(w, &cmd.txn, 0);
+    run_txn(w, &cmd);
+    hw_cmd_free(&cmd);
+}
+
+static void step_single(struct world *w)
+{
+    struct hw_op op = {.type = HW_OP_PUT};
+    struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = {.success = &op, .success_count = 1}};
+    op.put = random_put(w);
+    if (below(w, 5) == 0) {
+        op = (struct hw_op){.type = HW_OP_DELETE, .del = {random_key(w), {0}, below(w, 2) == 0}};
+    } else if (below(w, 200) == 0) {
+        op = (struct hw_op){.type = HW_OP_DELETE, .del = {random_key(w), random_end(w), true}};
+    }
+    run_txn(w, &cmd);
+}
+
+static void scan_text(struct hw_buf *out, const struct hw_scan *scan, bool keys_only)
+{
+    size_t count;
+    struct hw_version *const *kvs = hw_scan_kvs(scan, &count);
+    for (size_t i = 0; i < count; i++) {
+        kit_version_text(out, kvs[i], keys_only);
+    }
+    hw_buf_printf(out, "/%" PRId64 "%s;", hw_scan_count(scan), hw_scan_has_more(scan) ? "+" : "");
+}
+
+static void step_open_scan(struct world *w)
+{
+    struct open_scan *o = &w->scans[below(w, OPEN_MAX)];
+    int rc;
+    if (o->scan == NULL) {
+        struct hw_range r = random_range(w);
+        hw_rev rev = r.revision > 0 ? r.revision : w->model.revision;
+        int code = rev > w->model.revision ? HW_ERR_FUTURE : rev < w->model.compacted ? HW_ERR_COMPACTED : 0;
+        hw_buf_clear(&w->expected);
+        hw_buf_clear(&w->got);
+        rc = hw_scan_start(w->kit.hot, &r, &o->scan);
+        expect(w, rc == (r.revision > 0 ? code : 0), "refusal of a scan");
+        if (rc == 0) {
+            model_range(&w->model, &r, rev, &w->expected);
+            o->keys_only = r.keys_only;
+            o->expected = strndup((const char *)w->expected.data, w->expected.len);
+        }
+        return;
+    }
+    rc = hw_scan_step(o->scan, 1 + below(w, 10));
+    if (rc > 0) {
+        return;
+    }
+    hw_buf_clear(&w->expected);
+    hw_buf_append_str(&w->expected, o->expected);
+    hw_buf_clear(&w->got);
+    scan_text(&w->got, o->scan, o->keys_only);
+    expect(w, rc == 0 && is_same_text(w), "a scan across writes");
+    hw_scan_close(o->scan);
+    free(o->expected);
+    o->scan = NULL;
+}
+
+static void step_open_hasher(struct world *w)
+{
+    struct open_hasher *o = &w->hasher;
+    hw_rev rev;
+    if (o->hasher == NULL) {
+        if (below(w, 10) != 0) {
+            return; /* a hasher holds back every sweep: leave time without one */
+        }
+        rev = w->model.revision - (hw_rev)below(w, (uint64_t)(w->model.revision - w->model.compacted) + 1);
+        rev = rev < 1 ? 1 : rev;
+        expect(w, hw_hasher_start(w->kit.hot, rev, &o->hasher) == 0, "start of a hasher");
+        o->expected = model_hash(&w->model, rev);
+    } else if (hw_hasher_step(o->hasher, 1 + below(w, 100)) == 0) {
+        expect(w, hw_hasher_hash(o->hasher) == o->expected, "a hash across writes");
+        hw_hasher_close(o->hasher);
+        o->hasher = NULL;
+    }
+}
+
+static void step_compact(struct world *w)
+{
+    hw_rev rev = w->model.revision - (hw_rev)below(w, below(w, 4) == 0 ? 400 : 40) + 1;
+    int code = rev > w->model.revision ? HW_ERR_FUTURE : rev <= w->model.compacted ? HW_ERR_COMPACTED : 0;
+    expect(w, kit_compact(&w->kit, rev) == code, "code of a compaction");
+    if (code == 0) {
+        w->model.compacted = rev;
+    }
+}
+
+static int compare_image(const void *a, const void *b)
+{
+    const struct hw_version *va = *(struct hw_version *const *)a;
+    const struct hw_version *vb = *(struct hw_version *const *)b;
+    int c = hw_slice_cmp(hw_slice_of(va->key->data, va->key->len), hw_slice_of(vb->key->data, vb->key->len));
+    if (c == 0) {
+        c = va->mod_main < vb->mod_main ? -1 : va->mod_main > vb->mod_main;
+    }
+    return c != 0 ? c : va->mod_sub < vb->mod_sub ? -1 : va->mod_sub > vb->mod_sub;
+}
+
+/* What the image holds after a cut: without what the compaction made unreachable. */
+static void prune_image(struct world *w, hw_rev compacted)
+{
+    size_t kept = 0;
+    qsort(w->image, w->image_count, sizeof w->image[0], compare_image);
+    for (size_t i = 0; i < w->image_count; i++) {
+        struct hw_version *v = w->image[i];
+        bool is_newest = i + 1 == w->image_count || w->image[i + 1]->mod_main > compacted ||
+                         !hw_slice_is_equal(hw_slice_of(v->key->data, v->key->len),
+                                            hw_slice_of(w->image[i + 1]->key->data, w->image[i + 1]->key->len));
+        if (v->mod_main <= compacted && (!is_newest || v->is_tombstone)) {
+            hw_version_unref(v);
+        } else {
+            w->image[kept++] = v;
+        }
+    }
+    w->image_count = kept;
+}
+
+static void take_cut(struct world *w, struct hw_hot_counters *c)
+{
+    struct hw_cut *cut;
+    REQUIRE(hw_hot_cut(w->kit.hot, &cut) == 0);
+    CHECK(hw_hot_dirty_count(w->kit.hot) == 0 && hw_hot_dirty_bytes(w->kit.hot) == 0);
+    while (w->image_count + cut->version_count > w->image_cap) {
+        w->image_cap = w->image_cap == 0 ? 1024 : w->image_cap * 2;
+        w->image = realloc(w->image, w->image_cap * sizeof(struct hw_version *));
+    }
+    for (size_t i = 0; i < cut->version_count; i++) {
+        w->image[w->image_count++] = hw_version_ref(cut->versions[i]);
+    }
+    prune_image(w, cut->compacted);
+    *c = (struct hw_hot_counters){cut->applied,  cut->revision,  cut->compacted, cut->epoch,
+                                  cut->hot_node, cut->event_seq, cut->hash};
+    hw_cut_free(cut);
+}
+
+/* Cut, load a fresh state from all cuts, and go on with either of the two: they must be the same. */
+static void step_reload(struct world *w)
+{
+    struct hw_hot *loaded = hw_hot_new();
+    struct hw_hot_counters c;
+    uint64_t hash;
+    bool is_busy = w->hasher.hasher != NULL;
+    take_cut(w, &c);
+    for (size_t i = 0; i < w->image_count; i++) {
+        expect(w, hw_hot_load_version(loaded, hw_version_ref(w->image[i])) == 0, "load of a version");
+    }
+    expect(w, hw_hot_load_finish(loaded, &c, NULL) == 0, "end of a load");
+    expect(w, hw_hot_check(loaded) == NULL, "invariants of a loaded state");
+    expect(w, hw_hot_hash(loaded) == hw_hot_hash(w->kit.hot), "fingerprint of a loaded state");
+    expect(w, hw_hot_key_count(loaded) == hw_hot_key_count(w->kit.hot), "key count of a loaded state");
+    hash = kit_hash(&w->kit, 0, 100);
+    expect(w, hash == model_hash(&w->model, w->model.revision), "hash of the state");
+    for (int i = 0; i < OPEN_MAX; i++) {
+        is_busy = is_busy || w->scans[i].scan != NULL;
+    }
+    if (is_busy) {
+        hw_hot_free(loaded);
+    } else {
+        hw_hot_free(w->kit.hot);
+        w->kit.hot = loaded;
+    }
+    expect(w, kit_hash(&w->kit, 0, 7) == hash, "hash of a loaded state");
+    w->seen[SEEN_RELOADED]++;
+}
+
+static void step(struct world *w)
+{
+    uint64_t dice = below(w, 1000);
+    if (dice < 500) {
+        step_single(w);
+    } else if (dice < 700) {
+        step_txn(w);
+    } else if (dice < 900) {
+        step_open_scan(w);
+    } else if (dice < 940) {
+        step_open_hasher(w);
+    } else if (dice < 950) {
+        step_compact(w);
+    } else if (dice < 999) {
+        size_t before = hw_hot_version_count(w->kit.hot);
+        hw_hot_sweep(w->kit.hot, 1 + below(w, 200));
+        w->seen[SEEN_SWEPT] += hw_hot_version_count(w->kit.hot) < before;
+    } else if (below(w, 4) == 0) {
+        step_reload(w);
+    } else {
+        expect(w, hw_hot_check(w->kit.hot) == NULL, "invariants");
+    }
+}
+
+static void close_world(struct world *w)
+{
+    for (int i = 0; i < OPEN_MAX; i++) {
+        if (w->scans[i].scan != NULL) {
+            hw_scan_close(w->scans[i].scan);
+            free(w->scans[i].expected);
+        }
+    }
+    hw_hasher_close(w->hasher.hasher);
+    for (size_t i = 0; i < w->image_count; i++) {
+        hw_version_unref(w->image[i]);
+    }
+    free(w->image);
+    for (int i = 0; i < KEY_COUNT; i++) {
+        free(w->model.keys[i].at);
+    }
+    hw_buf_free(&w->expected);
+    hw_buf_free(&w->got);
+    kit_close(&w->kit);
+}
+
+static void the_state_agrees_with_the_model(void)
+{
+    static struct world w;
+    const char *text = getenv("HW_MODEL_OPS");
+    size_t ops = text != NULL ? strtoull(text, NULL, 0) : OPS_DEFAULT;
+    memset(&w, 0, sizeof w);
+    kit_open(&w.kit);
+    model_init(&w.model);
+    hw_rng_seed(&w.rng, kit_seed("hot model"));
+    for (size_t i = 0; i < ops && w.failures == 0; i++) {
+        step(&w);
+    }
+    if (ops >= OPS_DEFAULT) {
+        for (size_t i = 0; i < hw_array_len(w.seen); i++) {
+            CHECK(w.seen[i] > 0);
+        }
+    }
+    close_world(&w);
+}
+
+HW_SUITE(hot_model, HW_CASE(the_state_agrees_with_the_model))
