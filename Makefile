@@ -11,7 +11,7 @@ RAFT_MIN := 0.22
 
 PKGS := raft libuv sqlite3 libnghttp2 yaml-0.1 jansson libprotobuf-c libxxhash
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla \
-	-Wwrite-strings -Wno-format-truncation
+	-Wwrite-strings $(if $(findstring clang,$(CC)),,-Wno-format-truncation)
 CPPFLAGS += -D_GNU_SOURCE -DHW_VERSION=\"$(VERSION)\" -I. -I$(GEN)
 CFLAGS += -std=gnu11 -g -fno-omit-frame-pointer -pthread
 OPT_release := -O2
@@ -106,6 +106,23 @@ check-asan: ## build and run all tests with AddressSanitizer and UndefinedBehavi
 	@$(MAKE) --no-print-directory VARIANT=asan all build/asan/unit build/asan/hwload
 	@$(MAKE) --no-print-directory VARIANT=asan unit
 	@$(MAKE) --no-print-directory VARIANT=asan integration
+
+# One program per decoder of foreign bytes; a found input is kept in build/fuzz and named.
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 20
+fuzz: ## run every fuzzer for FUZZ_SECONDS seconds
+	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang $(FUZZERS:%=build/fuzz/%)
+	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZERS)
+
+build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libhw.a
+	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+tidy: ## style checks of the tree, and their canaries
+	@python3 tests/tidy/tidy.py
+	@python3 tests/tidy/tidy.py --canaries
+
+fmt: ## format all C files with clang-format
+	@clang-format -i $$(git ls-files '*.c' '*.h' | grep -v tests/tidy/canaries)
 
 clean: ## remove build/
 	@rm -rf build

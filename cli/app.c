@@ -1,6 +1,7 @@
 #include "cli/app.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -220,19 +221,27 @@ int hw_ctl_read_all(FILE *f, const char *name, size_t bytes_max, struct hw_buf *
 
 /* ---- running ---- */
 
+/* The read end of a pipe or socket is closed. errno of the write that failed may be long gone, so ask the kernel. */
+static bool is_reader_gone(FILE *f)
+{
+    struct pollfd p = {.fd = fileno(f), .events = POLLOUT};
+    return p.fd >= 0 && poll(&p, 1, 0) == 1 && (p.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 /* What was written must have arrived; a reader that closed the pipe had enough and is no error. */
 static int finish_output(struct hw_ctl *ctl, int exit_code)
 {
     struct hw_error e = {0};
-    bool failed_before = ferror(ctl->out) != 0;
+    int why;
     errno = 0;
-    if (fflush(ctl->out) == 0 && !failed_before) {
+    if (fflush(ctl->out) == 0 && ferror(ctl->out) == 0) {
         return exit_code;
     }
-    if (errno == EPIPE || (failed_before && errno == 0)) {
+    why = errno;
+    if (why == EPIPE || is_reader_gone(ctl->out)) {
         return exit_code;
     }
-    hw_error_errno(&e, errno != 0 ? errno : EIO, "write the output");
+    hw_error_errno(&e, why != 0 ? why : EIO, "write the output");
     ctl->hint[0] = '\0';
     hw_buf_clear(&ctl->detail);
     say_error(ctl, "", &e);
@@ -268,7 +277,7 @@ static int exit_code_of(struct hw_ctl *ctl, const char *what, int rc, struct hw_
     return rc == HW_ERR_CANCELLED && ctl->is_interrupted ? HW_CTL_EXIT_INTERRUPTED : hw_err_exit(rc);
 }
 
-int hw_ctl_main(const struct hw_ctl_env *env, int argc, char *const *argv)
+int hw_ctl_main(const struct hw_ctl_env *env, int argc, const char *const *argv)
 {
     struct hw_ctl ctl = {.env = env, .out = env->out};
     struct hw_ctl_args args;
@@ -283,7 +292,9 @@ int hw_ctl_main(const struct hw_ctl_env *env, int argc, char *const *argv)
     if (rc != 0) {
         what = args.command != NULL ? args.command->name : "";
         hw_ctl_hint(&ctl, "See 'hwctl help%s%s'", args.command != NULL || args.group != NULL ? " " : "",
-                    args.command != NULL ? args.command->name : args.group != NULL ? args.group : "");
+                    args.command != NULL ? args.command->name
+                    : args.group != NULL ? args.group
+                                         : "");
     } else if (args.is_help) {
         hw_ctl_help_for(env->out, args.command, args.group);
     } else {

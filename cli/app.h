@@ -53,7 +53,7 @@ struct hw_ctl {
 #define HW_CTL_EXIT_DIFFERS 1
 #define HW_CTL_EXIT_INTERRUPTED 130
 
-int hw_ctl_main(const struct hw_ctl_env *env, int argc, char *const *argv);
+int hw_ctl_main(const struct hw_ctl_env *env, int argc, const char *const *argv);
 
 /* Make the loop, the resolver and the signal handler, once. */
 int hw_ctl_start(struct hw_ctl *ctl, struct hw_error *e);

@@ -74,8 +74,7 @@ static int pack_operation(struct bench *b, const char **path)
     char key[256];
     bool is_put = hw_rng_below(&b->rng, 100) < b->put_percent;
     struct hw_error e;
-    int n = snprintf(key, sizeof key, "%s%010llu", b->prefix,
-                     (unsigned long long)hw_rng_below(&b->rng, b->key_count));
+    int n = snprintf(key, sizeof key, "%s%010llu", b->prefix, (unsigned long long)hw_rng_below(&b->rng, b->key_count));
     ProtobufCBinaryData key_bytes = {(size_t)n, (uint8_t *)key};
     hw_buf_clear(&b->packed);
     if (is_put) {
@@ -134,7 +133,8 @@ static void on_end(struct hw_request *r, enum hw_grpc status, const char *text)
     } else if (status != HW_GRPC_CANCELLED || !b->is_over) { /* what bench itself cut short is no failure */
         b->errors[(unsigned)status < STATUS_COUNT ? (unsigned)status : HW_GRPC_UNKNOWN]++;
         if (b->first_error[0] == '\0') {
-            snprintf(b->first_error, sizeof b->first_error, "%s", text != NULL && *text != '\0' ? text : "no reason given");
+            snprintf(b->first_error, sizeof b->first_error, "%s",
+                     text != NULL && *text != '\0' ? text : "no reason given");
         }
     }
     b->is_done = b->in_flight == 0 && !has_more(b, now_us);
@@ -203,8 +203,9 @@ static int set_up(struct bench *b, const struct hw_ctl_args *args, struct hw_err
     if (hw_ctl_is_set(args, "count") && hw_ctl_is_set(args, "duration")) {
         return hw_error_set(e, HW_ERR_INVALID, "--count and --duration exclude each other");
     }
-    b->put_percent = strcmp(kind, "put") == 0 ? 100 : strcmp(kind, "get") == 0 ? 0
-                                                                               : (unsigned)hw_ctl_number(args, "puts", 50);
+    b->put_percent = strcmp(kind, "put") == 0   ? 100
+                     : strcmp(kind, "get") == 0 ? 0
+                                                : (unsigned)hw_ctl_number(args, "puts", 50);
     b->client_count = (unsigned)hw_ctl_number(args, "clients", 32);
     b->key_count = (uint64_t)hw_ctl_number(args, "keys", 10000);
     b->rate = (uint64_t)hw_ctl_number(args, "rate", 0);
@@ -268,19 +269,20 @@ static void run(struct bench *b, uint64_t duration_ms)
 /* ---- report ---- */
 
 static const char *const status_names[STATUS_COUNT] = {
-    "OK",           "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",   "NOT_FOUND",
-    "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-    "UNIMPLEMENTED", "INTERNAL",      "UNAVAILABLE",       "DATA_LOSS",          "UNAUTHENTICATED",
+    "OK",        "CANCELLED",       "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS",  "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",    "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED",
 };
 
 static int report_json(struct bench *b, const char *kind, double seconds, uint64_t failed, struct hw_error *e)
 {
     json_t *errors = json_object();
-    json_t *latency = json_pack("{s:o, s:o, s:o, s:o, s:o}", "p50", hw_ctl_json_number(hw_ctl_samples_quantile_us(&b->samples, 500)),
-                                "p90", hw_ctl_json_number(hw_ctl_samples_quantile_us(&b->samples, 900)), "p99",
-                                hw_ctl_json_number(hw_ctl_samples_quantile_us(&b->samples, 990)), "max",
-                                hw_ctl_json_number(b->samples.max_us), "mean",
-                                hw_ctl_json_number(b->samples.count > 0 ? b->samples.sum_us / b->samples.count : 0));
+    json_t *latency = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o}", "p50", hw_ctl_json_number(hw_ctl_samples_quantile_us(&b->samples, 500)), "p90",
+        hw_ctl_json_number(hw_ctl_samples_quantile_us(&b->samples, 900)), "p99",
+        hw_ctl_json_number(hw_ctl_samples_quantile_us(&b->samples, 990)), "max", hw_ctl_json_number(b->samples.max_us),
+        "mean", hw_ctl_json_number(b->samples.count > 0 ? b->samples.sum_us / b->samples.count : 0));
     for (unsigned i = 1; i < STATUS_COUNT; i++) {
         if (b->errors[i] > 0) {
             json_object_set_new(errors, status_names[i], hw_ctl_json_number(b->errors[i]));

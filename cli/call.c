@@ -62,6 +62,20 @@ void hw_ctl_disconnect(struct hw_ctl *ctl)
     }
 }
 
+static const char *down_text(int status)
+{
+    switch (status) {
+    case 0:
+        return hw_err_text(HW_ERR_CLOSED);
+    case HW_ERR_CONNECT:
+        return "cannot connect: nothing listens there, or no route";
+    case HW_ERR_NOTFOUND:
+        return "the host name is not known";
+    default:
+        return hw_err_text(status);
+    }
+}
+
 int hw_ctl_connect(struct hw_ctl *ctl, unsigned i, uint64_t wait_ms, struct hw_error *e)
 {
     static const struct hw_channel_ops ops = {on_up, on_down};
@@ -93,8 +107,7 @@ int hw_ctl_connect(struct hw_ctl *ctl, unsigned i, uint64_t wait_ms, struct hw_e
     if (rc == HW_ERR_TIMEOUT) {
         return hw_error_set(e, HW_ERR_CONNECT, "no connection within %llu ms", (unsigned long long)wait_ms);
     }
-    rc = ep->down_status != 0 ? ep->down_status : HW_ERR_CLOSED;
-    return hw_error_set(e, HW_ERR_CONNECT, "%s", hw_err_text(rc));
+    return hw_error_set(e, HW_ERR_CONNECT, "%s", down_text(ep->down_status));
 }
 
 /* ---- one call ---- */
@@ -235,8 +248,8 @@ static int unary_try(struct hw_ctl *ctl, unsigned i, const struct hw_ctl_method 
     return rc;
 }
 
-int hw_ctl_unary_at(struct hw_ctl *ctl, unsigned i, const struct hw_ctl_method *method,
-                    const ProtobufCMessage *request, ProtobufCMessage **response, struct hw_error *e)
+int hw_ctl_unary_at(struct hw_ctl *ctl, unsigned i, const struct hw_ctl_method *method, const ProtobufCMessage *request,
+                    ProtobufCMessage **response, struct hw_error *e)
 {
     struct hw_buf packed = {0};
     bool was_sent;
@@ -301,9 +314,10 @@ static int no_endpoint_answered(struct hw_ctl *ctl, const struct reason *reasons
         hw_buf_printf(&ctl->detail, "  %s: %s\n", reasons[k].address, hw_error_text(&reasons[k].e));
     }
     if (ctl->hint[0] == '\0') {
-        hw_ctl_hint(ctl, "%s", was_reached ? "Look at 'hwctl status' and at the logs of these agents:"
-                                           : "Check that an agent runs there and that --endpoints names its client "
-                                             "address:");
+        hw_ctl_hint(ctl, "%s",
+                    was_reached ? "Look at 'hwctl status' and at the logs of these agents:"
+                                : "Check that an agent runs there and that --endpoints names its client "
+                                  "address:");
     }
     return hw_error_set(e, code == HW_ERR_PRECONDITION ? code : HW_ERR_UNAVAILABLE, "no endpoint %s",
                         was_reached ? "could answer" : "could be reached");

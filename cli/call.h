@@ -1,9 +1,9 @@
 /* Synchronous calls: run the loop until one call has ended, and decide whether the next endpoint may be asked.
  *
- * Rule of failing over: a read goes on to the next endpoint whenever one is dead, silent or answers UNAVAILABLE. A write
- * goes on only when it surely was not applied: no connection was made, or the node refused it as not hot before it
- * reached the log. Everything else ends with HW_ERR_UNKNOWN or the server's own error.
- * Every endpoint that was left behind is named on stderr with its reason; when all fail, the error lists them.
+ * Rule of failing over: a read goes on to the next endpoint whenever one is dead, silent or answers UNAVAILABLE. A
+ * write goes on only when it surely was not applied: no connection was made, or the node refused it as not hot before
+ * it reached the log. Everything else ends with HW_ERR_UNKNOWN or the server's own error. Every endpoint that was left
+ * behind is named on stderr with its reason; when all fail, the error lists them.
  */
 #ifndef HW_CLI_CALL_H
 #define HW_CLI_CALL_H
@@ -27,8 +27,8 @@ struct hw_ctl_method {
 int hw_ctl_unary(struct hw_ctl *ctl, const struct hw_ctl_method *method, const ProtobufCMessage *request,
                  ProtobufCMessage **response, struct hw_error *e);
 /* The same on endpoint i alone. */
-int hw_ctl_unary_at(struct hw_ctl *ctl, unsigned i, const struct hw_ctl_method *method,
-                    const ProtobufCMessage *request, ProtobufCMessage **response, struct hw_error *e);
+int hw_ctl_unary_at(struct hw_ctl *ctl, unsigned i, const struct hw_ctl_method *method, const ProtobufCMessage *request,
+                    ProtobufCMessage **response, struct hw_error *e);
 
 /* A server stream on endpoint i. on_message returns 0, or a negative code (e set) that ends the stream and is returned.
  * idle_ms: the longest time without a message. */

@@ -140,8 +140,9 @@ HW_CTL_RUN(hash)
         hash_print_table(ctl, rows);
     }
     if (rc == 0 && differ) {
-        hw_ctl_note(ctl, "hash: nodes differ at revision %lld. Compare 'hwctl status' state hashes, keep the images, and "
-                         "remove and re-add the node that is wrong.",
+        hw_ctl_note(ctl,
+                    "hash: nodes differ at revision %lld. Compare 'hwctl status' state hashes, keep the images, and "
+                    "remove and re-add the node that is wrong.",
                     (long long)revision);
         return HW_CTL_EXIT_DIFFERS;
     }
@@ -191,8 +192,8 @@ static int health_print(struct hw_ctl *ctl, const struct health_row *rows, struc
         json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o}", "endpoint", ctl->endpoints[i].address, "status",
                                               rows[i].text, "took_ms", hw_ctl_json_number(rows[i].took_ms), "error",
                                               *why != '\0' ? hw_ctl_json_text(why) : json_null()));
-        hw_ctl_table_add(t, (const char *[]){ctl->endpoints[i].address, rows[i].text,
-                                             hw_ctl_age_text(rows[i].took_ms, took), why});
+        hw_ctl_table_add(
+            t, (const char *[]){ctl->endpoints[i].address, rows[i].text, hw_ctl_age_text(rows[i].took_ms, took), why});
         if (!rows[i].is_serving) {
             hw_ctl_table_color(t, "red");
         }
@@ -241,8 +242,8 @@ static int version_row(struct hw_ctl *ctl, unsigned i, struct hw_ctl_table *t, j
         char text[HW_ERROR_TEXT_MAX + 8];
         snprintf(text, sizeof text, "down: %s", hw_error_text(&why));
         hw_ctl_table_add(t, (const char *[]){address, text, NULL, NULL, NULL, NULL});
-        json_array_append_new(list, json_pack("{s:s, s:o}", "endpoint", address, "error",
-                                              hw_ctl_json_text(hw_error_text(&why))));
+        json_array_append_new(
+            list, json_pack("{s:s, s:o}", "endpoint", address, "error", hw_ctl_json_text(hw_error_text(&why))));
         return rc;
     }
     r = (Hotwarm__V1__VersionResponse *)answer;

@@ -13,12 +13,10 @@ static const struct hw_ctl_method status_method = {.path = "/hotwarm.v1.Admin/St
                                                    .response = &hotwarm__v1__status_response__descriptor};
 static const struct hw_ctl_method list_method = {.path = "/hotwarm.v1.Admin/NodeList",
                                                  .response = &hotwarm__v1__status_response__descriptor};
-static const struct hw_ctl_method add_method = {.path = "/hotwarm.v1.Admin/NodeAdd",
-                                                .response = &hotwarm__v1__node_response__descriptor,
-                                                .is_write = true};
-static const struct hw_ctl_method remove_method = {.path = "/hotwarm.v1.Admin/NodeRemove",
-                                                   .response = &hotwarm__v1__node_response__descriptor,
-                                                   .is_write = true};
+static const struct hw_ctl_method add_method = {
+    .path = "/hotwarm.v1.Admin/NodeAdd", .response = &hotwarm__v1__node_response__descriptor, .is_write = true};
+static const struct hw_ctl_method remove_method = {
+    .path = "/hotwarm.v1.Admin/NodeRemove", .response = &hotwarm__v1__node_response__descriptor, .is_write = true};
 static const struct hw_ctl_method switchover_method = {.path = "/hotwarm.v1.Admin/Switchover",
                                                        .response = &hotwarm__v1__switchover_response__descriptor,
                                                        .is_write = true};
@@ -64,7 +62,9 @@ static int status_watch(struct hw_ctl *ctl, uint64_t period_ms, struct hw_error 
         }
         if (rc == HW_ERR_UNAVAILABLE || rc == HW_ERR_TIMEOUT) {
             hw_ctl_note(ctl, "status: %s; trying again", hw_error_text(e));
-            fwrite(ctl->detail.data, 1, ctl->settings.is_quiet ? 0 : ctl->detail.len, ctl->env->err);
+            if (!ctl->settings.is_quiet && ctl->detail.len > 0) {
+                fwrite(ctl->detail.data, 1, ctl->detail.len, ctl->env->err);
+            }
             hw_buf_clear(&ctl->detail);
             ctl->hint[0] = '\0';
         } else if (rc != 0) {
@@ -196,8 +196,8 @@ static json_t *json_event(const Hotwarm__V1__Event *v)
 {
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "seq", hw_ctl_json_number(v->seq), "index",
                      hw_ctl_json_number(v->index), "wall_ms", hw_ctl_json_number(v->wall_ms), "epoch",
-                     hw_ctl_json_number(v->epoch), "node", hw_ctl_json_text(v->node), "kind",
-                     hw_ctl_json_text(v->kind), "text", hw_ctl_json_text(v->text));
+                     hw_ctl_json_number(v->epoch), "node", hw_ctl_json_text(v->node), "kind", hw_ctl_json_text(v->kind),
+                     "text", hw_ctl_json_text(v->text));
 }
 
 static int print_history(struct hw_ctl *ctl, const Hotwarm__V1__HistoryResponse *r, struct hw_error *e)

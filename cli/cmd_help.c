@@ -24,8 +24,9 @@ HW_CTL_RUN(help)
     command = hw_ctl_command_find(name);
     if (command == NULL && (second != NULL || !hw_ctl_is_group(first))) {
         const char *nearest = hw_ctl_suggest(name);
-        return hw_error_set(e, HW_ERR_INVALID, "no command \"%s\"%s%s%s", name, nearest != NULL ? "; did you mean \"" : "",
-                            nearest != NULL ? nearest : "", nearest != NULL ? "\"?" : "");
+        return hw_error_set(e, HW_ERR_INVALID, "no command \"%s\"%s%s%s", name,
+                            nearest != NULL ? "; did you mean \"" : "", nearest != NULL ? nearest : "",
+                            nearest != NULL ? "\"?" : "");
     }
     hw_ctl_help_for(ctl->out, command, first);
     return 0;

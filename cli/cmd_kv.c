@@ -4,6 +4,7 @@
 #include "agent/base/assert.h"
 #include "cli/call.h"
 #include "cli/kv_print.h"
+#include "cli/range.h"
 #include "cli/run.h"
 
 /* The agent refuses longer requests; reading more of stdin would be for nothing. */
@@ -16,9 +17,8 @@ static const struct hw_ctl_method put_method = {
 static const struct hw_ctl_method delete_method = {.path = "/etcdserverpb.KV/DeleteRange",
                                                    .response = &etcdserverpb__delete_range_response__descriptor,
                                                    .is_write = true};
-static const struct hw_ctl_method compact_method = {.path = "/etcdserverpb.KV/Compact",
-                                                    .response = &etcdserverpb__compaction_response__descriptor,
-                                                    .is_write = true};
+static const struct hw_ctl_method compact_method = {
+    .path = "/etcdserverpb.KV/Compact", .response = &etcdserverpb__compaction_response__descriptor, .is_write = true};
 
 static ProtobufCBinaryData bytes_of(struct hw_slice s)
 {
@@ -51,8 +51,10 @@ static int range_of_args(const struct hw_ctl_args *args, struct range *r, struct
         r->end = hw_slice_str(end);
         return 0;
     }
-    hw_ctl_range_of(is_prefix ? HW_CTL_RANGE_PREFIX : is_from ? HW_CTL_RANGE_FROM : HW_CTL_RANGE_ONE, &r->key, &r->end,
-                    &r->buf);
+    hw_ctl_range_of(is_prefix ? HW_CTL_RANGE_PREFIX
+                    : is_from ? HW_CTL_RANGE_FROM
+                              : HW_CTL_RANGE_ONE,
+                    &r->key, &r->end, &r->buf);
     return r->buf.failed ? hw_error_set(e, HW_ERR_NOMEM, "out of memory") : 0;
 }
 
@@ -143,7 +145,8 @@ static int value_of_args(struct hw_ctl *ctl, const struct hw_ctl_args *args, str
     if (is_ignored || word == NULL) {
         return is_ignored && word == NULL
                    ? 0
-                   : hw_error_set(e, HW_ERR_INVALID, is_ignored ? "--ignore-value excludes a VALUE" : "VALUE is missing");
+                   : hw_error_set(e, HW_ERR_INVALID,
+                                  is_ignored ? "--ignore-value excludes a VALUE" : "VALUE is missing");
     }
     if (strcmp(word, "-") != 0) {
         *value = hw_slice_str(word);

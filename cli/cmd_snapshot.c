@@ -52,8 +52,8 @@ static int on_message(void *ctx, struct hw_slice message, struct hw_error *e)
 static bool is_worth_trying(int rc)
 {
     return rc == HW_ERR_CONNECT || rc == HW_ERR_CLOSED || rc == HW_ERR_UNAVAILABLE || rc == HW_ERR_TIMEOUT ||
-           rc == HW_ERR_PROTOCOL || rc == HW_ERR_CORRUPT || rc == HW_ERR_NOTFOUND || rc == HW_ERR_ABORTED ||
-           rc == HW_ERR_EXHAUSTED || rc == HW_ERR_INTERNAL;
+           rc == HW_ERR_PROTOCOL || rc == HW_ERR_CORRUPT || rc == HW_ERR_ABORTED || rc == HW_ERR_EXHAUSTED ||
+           rc == HW_ERR_INTERNAL;
 }
 
 static int one_stream(struct save *s, unsigned endpoint, struct hw_error *e)
@@ -64,6 +64,16 @@ static int one_stream(struct save *s, unsigned endpoint, struct hw_error *e)
     q.offset = s->file.offset;
     hw_ctl_snapshot_stream(&s->file);
     rc = hw_ctl_stream_at(s->ctl, endpoint, SNAPSHOT_PATH, &q.base, s->ctl->settings.timeout_ms, on_message, s, e);
+    if (rc == HW_ERR_NOTFOUND && q.token != 0) { /* of a copy that was there: it went with its node or its time */
+        struct hw_error restart = {0};
+        rc = hw_ctl_snapshot_restart(&s->file, &restart);
+        if (rc != 0) {
+            *e = restart;
+            return rc;
+        }
+        e->code = HW_ERR_UNAVAILABLE;
+        return hw_error_wrap(e, "the copy did not last");
+    }
     if (rc == 0 && !s->file.is_complete) {
         rc = hw_error_set(e, HW_ERR_PROTOCOL, "the stream ended at byte %llu of %llu without its end mark",
                           (unsigned long long)s->file.offset, (unsigned long long)s->file.size);
@@ -99,8 +109,8 @@ static int all_streams(struct save *s, struct hw_error *e)
         if (fruitless >= FRUITLESS_PER_ENDPOINT * ctl->endpoint_count) {
             return hw_error_wrap(e, "%s", ctl->endpoints[endpoint].address);
         }
-        if (rc == HW_ERR_NOTFOUND || (rc == HW_ERR_CORRUPT && s->file.offset == s->file.size)) {
-            rc = hw_ctl_snapshot_restart(&s->file, e); /* that copy is gone, or is damaged as a whole */
+        if (rc == HW_ERR_CORRUPT && s->file.offset == s->file.size) {
+            rc = hw_ctl_snapshot_restart(&s->file, e); /* damaged as a whole: no part of it is of use */
             if (rc != 0) {
                 return rc;
             }
@@ -120,12 +130,12 @@ static int print_saved(struct save *s, struct hw_error *e)
     char size[HW_CTL_SHORT_SIZE];
     if (hw_ctl_is_json(s->ctl)) {
         return hw_ctl_json_print(s->ctl,
-                                 json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "file", hw_ctl_json_text(f->path),
-                                           "size", hw_ctl_json_number(f->size), "index", hw_ctl_json_number(f->index),
-                                           "revision", (json_int_t)f->revision, "cluster_id",
-                                           hw_ctl_json_hex(f->cluster_id), "rows_hash", hw_ctl_json_hex(f->rows_hash),
-                                           "checksum", hw_ctl_json_hex(f->checksum), "took_ms",
-                                           hw_ctl_json_number(hw_mono_ms() - s->start_ms)),
+                                 json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "file",
+                                           hw_ctl_json_text(f->path), "size", hw_ctl_json_number(f->size), "index",
+                                           hw_ctl_json_number(f->index), "revision", (json_int_t)f->revision,
+                                           "cluster_id", hw_ctl_json_hex(f->cluster_id), "rows_hash",
+                                           hw_ctl_json_hex(f->rows_hash), "checksum", hw_ctl_json_hex(f->checksum),
+                                           "took_ms", hw_ctl_json_number(hw_mono_ms() - s->start_ms)),
                                  e);
     }
     fprintf(s->ctl->out, "saved %s: %s, revision %lld, index %llu, cluster %016llx, checksum %016llx\n", f->path,

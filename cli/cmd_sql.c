@@ -7,9 +7,8 @@
 #include "proto/hotwarm.pb-c.h"
 
 /* A node that is hot refuses; the next endpoint is asked then. */
-static const struct hw_ctl_method query_method = {.path = "/hotwarm.v1.Admin/Query",
-                                                  .response = &hotwarm__v1__query_response__descriptor,
-                                                  .skips_refusals = true};
+static const struct hw_ctl_method query_method = {
+    .path = "/hotwarm.v1.Admin/Query", .response = &hotwarm__v1__query_response__descriptor, .skips_refusals = true};
 
 static json_t *json_row(const Hotwarm__V1__QueryRow *row)
 {

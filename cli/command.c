@@ -153,7 +153,7 @@ static int set_value(const struct hw_ctl_flag *f, const char *shown, const char 
 
 struct parser {
     int argc;
-    char *const *argv;
+    const char *const *argv;
     int at;
     struct hw_ctl_args *args;
     struct hw_error *e;
@@ -199,7 +199,7 @@ static int unknown_flag(struct parser *p, const char *shown, const char *name)
         return hw_error_set(p->e, HW_ERR_INVALID,
                             "no flag %s before the command (flags of a command follow its name)%s", shown, guess);
     }
-    return hw_error_set(p->e, HW_ERR_INVALID, "%s has no flag %s%s", c->name, shown, guess);
+    return hw_error_set(p->e, HW_ERR_INVALID, "there is no flag %s%s", shown, guess);
 }
 
 /* One flag with its value: --name, --name=value, --name value, -n, -nvalue, -n value. */
@@ -262,8 +262,8 @@ static int parse_word(struct parser *p, const char *word)
         unsigned min, max;
         hw_ctl_arity(a->command->arguments, &min, &max);
         if (a->word_count >= max || a->word_count >= HW_CTL_WORDS_MAX) {
-            return hw_error_set(p->e, HW_ERR_INVALID, "too many arguments at \"%.64s\"; the form is: hwctl %s%s%s", word,
-                                a->command->name, max > 0 ? " " : "", a->command->arguments);
+            return hw_error_set(p->e, HW_ERR_INVALID, "too many arguments at \"%.64s\"; the form is: hwctl %s%s%s",
+                                word, a->command->name, max > 0 ? " " : "", a->command->arguments);
         }
         a->words[a->word_count++] = word;
         return 0;
@@ -299,7 +299,7 @@ static int check_count(struct parser *p)
     return 0;
 }
 
-int hw_ctl_parse(int argc, char *const *argv, struct hw_ctl_args *args, struct hw_error *e)
+int hw_ctl_parse(int argc, const char *const *argv, struct hw_ctl_args *args, struct hw_error *e)
 {
     struct parser p = {argc, argv, 1, args, e};
     bool flags_ended = false;

@@ -61,7 +61,7 @@ extern const struct hw_ctl_command hw_ctl_commands[];
 extern const struct hw_ctl_flag hw_ctl_globals[];
 
 /* argv[0] is the program. With --help nothing but the command is checked. */
-int hw_ctl_parse(int argc, char *const *argv, struct hw_ctl_args *args, struct hw_error *e);
+int hw_ctl_parse(int argc, const char *const *argv, struct hw_ctl_args *args, struct hw_error *e);
 
 const struct hw_ctl_command *hw_ctl_command_find(const char *name);
 /* Does some command's name begin with this word and a second one? */

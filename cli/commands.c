@@ -7,18 +7,40 @@
 #include "cli/run.h"
 #include "cli/settings.h"
 
-#define FLAGS(...) (const struct hw_ctl_flag[]){__VA_ARGS__, {.name = NULL}}
-#define EXAMPLES(...) (const char *const[]){__VA_ARGS__, NULL}
+#define FLAGS(...)               \
+    (const struct hw_ctl_flag[]) \
+    {                            \
+        __VA_ARGS__,             \
+        {                        \
+            .name = NULL         \
+        }                        \
+    }
+#define EXAMPLES(...)     \
+    (const char *const[]) \
+    {                     \
+        __VA_ARGS__, NULL \
+    }
 
-#define SWITCH(flag_name, text) {.name = flag_name, .help = text}
-#define TEXT(flag_name, called, text) {.name = flag_name, .value = called, .help = text}
-#define NUMBER(flag_name, called, lowest, highest, text) \
-    {.name = flag_name, .value = called, .min = lowest, .max = highest, .help = text}
+#define SWITCH(flag_name, text)         \
+    {                                   \
+        .name = flag_name, .help = text \
+    }
+#define TEXT(flag_name, called, text)                    \
+    {                                                    \
+        .name = flag_name, .value = called, .help = text \
+    }
+#define NUMBER(flag_name, called, lowest, highest, text)                                \
+    {                                                                                   \
+        .name = flag_name, .value = called, .min = lowest, .max = highest, .help = text \
+    }
 
 const struct hw_ctl_flag hw_ctl_globals[] = {
     {.name = "endpoints", .value = "LIST", .help = "client addresses, host:port,...; default 127.0.0.1:2379"},
     {.name = "output", .letter = 'o', .value = "table|json|plain", .help = "form of the output; plain for get only"},
-    {.name = "timeout", .value = "MS", .min = 1, .max = HW_CTL_TIMEOUT_MS_MAX,
+    {.name = "timeout",
+     .value = "MS",
+     .min = 1,
+     .max = HW_CTL_TIMEOUT_MS_MAX,
      .help = "deadline of the command in milliseconds; default 5000"},
     {.name = "quiet", .letter = 'q', .help = "no news on stderr, only errors"},
     {.name = "config", .value = "FILE", .help = "configuration file; default ~/.config/hwctl/config"},
@@ -29,11 +51,10 @@ static const char range_details[] =
     "RANGE_END is the first key behind the range. At most one of RANGE_END, --prefix and --from-key may be given.\n"
     "All keys are: \"\" --prefix.\n";
 
-static const char kvs_json[] =
-    "header      {cluster_id, member_id: hex; revision, raft_term}\n"
-    "kvs         [{key, value: base64; create_revision, mod_revision, version, lease}]\n"
-    "more        true when --limit cut the answer\n"
-    "count       keys in the range, whatever the limit\n";
+static const char kvs_json[] = "header      {cluster_id, member_id: hex; revision, raft_term}\n"
+                               "kvs         [{key, value: base64; create_revision, mod_revision, version, lease}]\n"
+                               "more        true when --limit cut the answer\n"
+                               "count       keys in the range, whatever the limit\n";
 
 static const char status_json[] =
     "cluster_id, cluster_name, answered_by, hot_node (\"\": none known), epoch\n"
@@ -65,10 +86,15 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "status",
         .arguments = "",
         .help = "Show the cluster, its hot node, and every node's state",
-        .details = "A node that does not answer is shown as 'down' with the reason. LAG counts log entries behind the hot\n"
-                   "node; IMAGE-AGE is the time since the node's image was brought up to date.\n",
+        .details =
+            "A node that does not answer is shown as 'down' with the reason. LAG counts log entries behind the hot\n"
+            "node; IMAGE-AGE is the time since the node's image was brought up to date.\n",
         .json = status_json,
-        .flags = FLAGS({.name = "watch", .value = "SECONDS", .min = 1, .max = 86400, .is_optional = true,
+        .flags = FLAGS({.name = "watch",
+                        .value = "SECONDS",
+                        .min = 1,
+                        .max = 86400,
+                        .is_optional = true,
                         .help = "refresh in place until Ctrl-C; default every 2 seconds"}),
         .examples = EXAMPLES("status", "status --watch", "status -o json | jq -r .hot_node"),
         .run = hw_ctl_run_status,
@@ -123,14 +149,15 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .details = range_details,
         .json = kvs_json,
         .has_plain = true,
-        .flags = FLAGS(SWITCH("prefix", "all keys that begin with KEY"), SWITCH("from-key", "KEY and all keys behind it"),
-                       NUMBER("limit", "N", 1, INT64_MAX, "at most N keys"),
-                       NUMBER("rev", "N", 1, INT64_MAX, "as of this revision"),
-                       SWITCH("keys-only", "print keys, one a line"), SWITCH("count-only", "print how many there are"),
-                       SWITCH("serializable", "from the answering node's memory, which may be behind"),
-                       TEXT("sort-by", "key|version|create|mod|value", "sort by this"),
-                       TEXT("order", "ascend|descend", "direction of the sort"),
-                       SWITCH("print-value-only", "print raw values, one a line")),
+        .flags =
+            FLAGS(SWITCH("prefix", "all keys that begin with KEY"), SWITCH("from-key", "KEY and all keys behind it"),
+                  NUMBER("limit", "N", 1, INT64_MAX, "at most N keys"),
+                  NUMBER("rev", "N", 1, INT64_MAX, "as of this revision"),
+                  SWITCH("keys-only", "print keys, one a line"), SWITCH("count-only", "print how many there are"),
+                  SWITCH("serializable", "from the answering node's memory, which may be behind"),
+                  TEXT("sort-by", "key|version|create|mod|value", "sort by this"),
+                  TEXT("order", "ascend|descend", "direction of the sort"),
+                  SWITCH("print-value-only", "print raw values, one a line")),
         .examples = EXAMPLES("get app/config", "get app/ --prefix --keys-only", "get app/config --print-value-only",
                              "get \"\" --prefix --count-only", "get app/config --rev 42 -o plain"),
         .run = hw_ctl_run_get,
@@ -154,8 +181,8 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .help = "Delete a key or a range of keys",
         .details = range_details,
         .json = "header      as in get\ndeleted     how many keys\nprev_kvs    with --prev-kv: what was there\n",
-        .flags = FLAGS(SWITCH("prefix", "all keys that begin with KEY"), SWITCH("from-key", "KEY and all keys behind it"),
-                       SWITCH("prev-kv", "show what was deleted")),
+        .flags = FLAGS(SWITCH("prefix", "all keys that begin with KEY"),
+                       SWITCH("from-key", "KEY and all keys behind it"), SWITCH("prev-kv", "show what was deleted")),
         .examples = EXAMPLES("del app/config", "del app/ --prefix"),
         .run = hw_ctl_run_del,
     },
@@ -166,8 +193,9 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .details = txn_details,
         .json = "header      as in get\nsucceeded   the conditions held\n"
                 "responses   [{response_range | response_put | response_delete_range: as in get, put, del}]\n",
-        .flags = FLAGS({.name = "file", .letter = 'f', .value = "FILE", .help = "read the text from here; default stdin"},
-                       SWITCH("check", "exit 4 when the conditions do not hold")),
+        .flags =
+            FLAGS({.name = "file", .letter = 'f', .value = "FILE", .help = "read the text from here; default stdin"},
+                  SWITCH("check", "exit 4 when the conditions do not hold")),
         .examples = EXAMPLES("txn -f move.txn", "txn --check < lock.txn"),
         .run = hw_ctl_run_txn,
     },
@@ -184,8 +212,9 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "snapshot save",
         .arguments = "FILE",
         .help = "Save a consistent copy of the state to a file",
-        .details = "Bytes go to FILE.part; FILE appears when it is whole, checked and durable. A broken stream is taken up\n"
-                   "where it broke. --timeout is the longest pause without a byte, not the length of the copy.\n",
+        .details =
+            "Bytes go to FILE.part; FILE appears when it is whole, checked and durable. A broken stream is taken up\n"
+            "where it broke. --timeout is the longest pause without a byte, not the length of the copy.\n",
         .json = "file, size, index, revision, cluster_id, rows_hash, checksum, took_ms\n",
         .flags = FLAGS(SWITCH("force", "replace FILE when it is there")),
         .examples = EXAMPLES("snapshot save backup.db", "snapshot save backup.db --endpoints 10.0.0.2:2379"),
@@ -196,7 +225,8 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .arguments = "FILE",
         .help = "Check a saved file and say what it holds",
         .details = "Reads every row; no cluster is needed. Exit 7 when it is damaged.\n",
-        .json = "file, format, cluster_id, index, revision, compacted, epoch, rows, rows_hash, state_hash, written_wall_ms\n",
+        .json = "file, format, cluster_id, index, revision, compacted, epoch, rows, rows_hash, state_hash, "
+                "written_wall_ms\n",
         .examples = EXAMPLES("snapshot verify backup.db"),
         .run = hw_ctl_run_snapshot_verify,
     },
@@ -204,8 +234,9 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "sql",
         .arguments = "STATEMENT",
         .help = "Run one read-only SQL statement on a warm node's image",
-        .details = "The answer may be as old as the node's image; it names the revision. The hot node refuses unless --hot\n"
-                   "is given; with several endpoints the next one is asked.\n",
+        .details =
+            "The answer may be as old as the node's image; it names the revision. The hot node refuses unless --hot\n"
+            "is given; with several endpoints the next one is asked.\n",
         .json = "columns     [name]\n"
                 "rows        [[text or null; {base64} when it is not UTF-8]]\n"
                 "more        true when --rows cut the answer\n"
@@ -219,8 +250,9 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "bench",
         .arguments = "KIND",
         .help = "Measure throughput and latency (KIND: put, get or mixed)",
-        .details = "Writes keys below --prefix into the cluster that it is pointed at; --clean deletes them afterwards.\n"
-                   "--timeout holds for each operation. With --rate latency counts from when an operation was due.\n",
+        .details =
+            "Writes keys below --prefix into the cluster that it is pointed at; --clean deletes them afterwards.\n"
+            "--timeout holds for each operation. With --rate latency counts from when an operation was due.\n",
         .json = "kind, clients, channels, seconds, ok, failed, ops_per_second\n"
                 "latency_us  {p50, p90, p99, max, mean}\n"
                 "errors      {gRPC status name: count}\n",
@@ -242,7 +274,9 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "hash",
         .arguments = "",
         .help = "Compare the state of all endpoints by its hash",
-        .details = "Exit 1 when two nodes differ at one revision, 3 when an endpoint did not answer.\n",
+        .details = "Exit 1 when two nodes differ at one revision, 3 when an endpoint did not answer. --timeout holds "
+                   "for each\n"
+                   "endpoint.\n",
         .json = "verdict     equal, different or incomplete\n"
                 "endpoints   [{endpoint, answered, hash, revision, compacted, error}]\n",
         .flags = FLAGS(NUMBER("rev", "N", 1, INT64_MAX, "as of this revision; default the latest that all have")),
@@ -253,7 +287,7 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "health",
         .arguments = "",
         .help = "Ask every endpoint whether it serves",
-        .details = "Exit 3 when one does not.\n",
+        .details = "Exit 3 when one does not. --timeout holds for each endpoint.\n",
         .json = "endpoints   [{endpoint, status, took_ms, error}]\n",
         .examples = EXAMPLES("health", "health --endpoints a:2379,b:2379 --timeout 500"),
         .run = hw_ctl_run_health,
@@ -262,6 +296,8 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "version",
         .arguments = "",
         .help = "Show the versions of hwctl and of every endpoint",
+        .details =
+            "An endpoint that does not answer is shown as down; that is no error. --timeout holds for each endpoint.\n",
         .json = "hwctl\nendpoints   [{endpoint, node, version, etcd_version, libraft, sqlite} or {endpoint, error}]\n",
         .flags = FLAGS(SWITCH("client", "only hwctl's own")),
         .examples = EXAMPLES("version", "version --client"),

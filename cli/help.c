@@ -4,20 +4,22 @@
 
 #include "cli/app.h"
 
-#define FLAG_WIDTH 34
-#define COMMAND_WIDTH 34
+#define FLAG_WIDTH 39
+#define COMMAND_WIDTH 39
 
 static const char endpoints_text[] =
-    "hwctl asks the endpoints in the order given, beginning with the one that answered last. A read goes on to the next\n"
+    "hwctl asks the endpoints in the order given, beginning with the one that answered last. A read goes on to the "
+    "next\n"
     "endpoint when one is dead, silent or unavailable. A write goes on only when it surely was not applied; otherwise\n"
     "hwctl says that the outcome is unknown. What was skipped, and why, is said on stderr.\n";
 
 static const char config_text[] =
-    "Settings come from the flag, else the environment (HWCTL_ENDPOINTS), else the configuration file, else the default.\n"
+    "Settings come from the flag, else the environment (HWCTL_ENDPOINTS), else the configuration file, else the "
+    "default.\n"
     "The file is --config FILE, $XDG_CONFIG_HOME/hwctl/config or ~/.config/hwctl/config, with lines like these:\n";
-static const char config_example[] = "    endpoints=10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379\n"
-                                     "    output=json\n"
-                                     "    timeout_ms=2000\n";
+static const char config_example[] = "endpoints=10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379\n"
+                                     "output=json\n"
+                                     "timeout_ms=2000\n";
 
 struct exit_line {
     int code;
@@ -39,8 +41,8 @@ static const struct exit_line exit_lines[] = {
 
 static void flag_left(char *buf, size_t size, const struct hw_ctl_flag *f)
 {
-    int used = f->letter != '\0' ? snprintf(buf, size, "-%c, --%s", f->letter, f->name)
-                                 : snprintf(buf, size, "--%s", f->name);
+    int used =
+        f->letter != '\0' ? snprintf(buf, size, "-%c, --%s", f->letter, f->name) : snprintf(buf, size, "--%s", f->name);
     if (f->value != NULL && (size_t)used < size) {
         snprintf(buf + used, size - (size_t)used, f->is_optional ? " [%s]" : " %s", f->value);
     }
@@ -64,7 +66,8 @@ static void print_command_line(FILE *out, const struct hw_ctl_command *c)
 
 void hw_ctl_help_overview(FILE *out)
 {
-    fprintf(out, "hwctl: operate a HotWarm cluster.\n\nUsage: hwctl [FLAGS] COMMAND [ARGUMENTS] [FLAGS]\n\nCommands:\n");
+    fprintf(out,
+            "hwctl: operate a HotWarm cluster.\n\nUsage: hwctl [FLAGS] COMMAND [ARGUMENTS] [FLAGS]\n\nCommands:\n");
     for (const struct hw_ctl_command *c = hw_ctl_commands; c->name != NULL; c++) {
         print_command_line(out, c);
     }
@@ -164,15 +167,18 @@ static void reference_command(FILE *out, const struct hw_ctl_command *c)
 
 void hw_ctl_help_reference(FILE *out)
 {
-    fprintf(out, "# hwctl\n\nThe operator's command of HotWarm. This page is printed by `hwctl help --reference`; a unit\n"
-                 "test compares the two.\n\n```sh\nhwctl [FLAGS] COMMAND [ARGUMENTS] [FLAGS]\n```\n\n"
-                 "## Flags of every command\n\n");
+    fprintf(out,
+            "# hwctl\n\nThe operator's command of HotWarm. This page is printed by `hwctl help --reference`; a unit\n"
+            "test compares the two.\n\n```sh\nhwctl [FLAGS] COMMAND [ARGUMENTS] [FLAGS]\n```\n\n"
+            "## Flags of every command\n\n");
     reference_flags(out, hw_ctl_globals);
-    fprintf(out, "\nFlags may stand before or after the command; those of one command only after its name. `--` ends\n"
-                 "them, for keys that begin with a dash.\n\n## Endpoints\n\n%s\n## Configuration\n\n%s\n```ini\n%s```\n\n",
+    fprintf(out,
+            "\nFlags may stand before or after the command; those of one command only after its name. `--` ends\n"
+            "them, for keys that begin with a dash.\n\n## Endpoints\n\n%s\n## Configuration\n\n%s\n```ini\n%s```\n\n",
             endpoints_text, config_text, config_example);
-    fprintf(out, "## Errors and exit codes\n\nEvery error is one line on stderr, `hwctl: <what failed>: <why>. <next "
-                 "step>`, followed by one line\nper endpoint when none answered.\n\n| exit | meaning |\n| ---: | --- |\n");
+    fprintf(out,
+            "## Errors and exit codes\n\nEvery error is one line on stderr, `hwctl: <what failed>: <why>. <next "
+            "step>`, followed by one line\nper endpoint when none answered.\n\n| exit | meaning |\n| ---: | --- |\n");
     for (size_t i = 0; i < sizeof exit_lines / sizeof exit_lines[0]; i++) {
         fprintf(out, "| %d | %s |\n", exit_lines[i].code, exit_lines[i].text);
     }

@@ -132,44 +132,23 @@ void hw_ctl_print_kvs(struct hw_ctl *ctl, Mvccpb__KeyValue *const *kvs, size_t c
     hw_buf_free(&value);
 }
 
+static void print_raw_line(FILE *out, const ProtobufCBinaryData *bytes)
+{
+    if (bytes->len > 0) {
+        fwrite(bytes->data, 1, bytes->len, out);
+    }
+    fputc('\n', out);
+}
+
 void hw_ctl_print_kvs_raw(struct hw_ctl *ctl, Mvccpb__KeyValue *const *kvs, size_t count, bool with_keys,
                           bool with_values)
 {
     for (size_t i = 0; i < count; i++) {
         if (with_keys) {
-            fwrite(kvs[i]->key.data, 1, kvs[i]->key.len, ctl->out);
-            fputc('\n', ctl->out);
+            print_raw_line(ctl->out, &kvs[i]->key);
         }
         if (with_values) {
-            fwrite(kvs[i]->value.data, 1, kvs[i]->value.len, ctl->out);
-            fputc('\n', ctl->out);
+            print_raw_line(ctl->out, &kvs[i]->value);
         }
-    }
-}
-
-void hw_ctl_range_of(enum hw_ctl_range_kind kind, struct hw_slice *key, struct hw_slice *end, struct hw_buf *end_buf)
-{
-    static const uint8_t zero[1] = {0};
-    size_t len = key->len;
-    *end = hw_slice_of(NULL, 0);
-    if (kind == HW_CTL_RANGE_ONE) {
-        return;
-    }
-    if (kind == HW_CTL_RANGE_PREFIX) {
-        while (len > 0 && key->data[len - 1] == 0xff) {
-            len--;
-        }
-        hw_buf_clear(end_buf);
-        hw_buf_append(end_buf, key->data, len);
-        if (len > 0 && !end_buf->failed) {
-            end_buf->data[len - 1]++;
-            *end = hw_buf_slice(end_buf);
-        }
-    }
-    if (end->len == 0) { /* from the key to the end of the key space: etcd writes that as one zero byte */
-        *end = hw_slice_of(zero, 1);
-    }
-    if (key->len == 0) {
-        *key = hw_slice_of(zero, 1);
     }
 }

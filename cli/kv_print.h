@@ -20,8 +20,4 @@ void hw_ctl_print_kvs_raw(struct hw_ctl *ctl, Mvccpb__KeyValue *const *kvs, size
                           bool with_values);
 int64_t hw_ctl_header_revision(const Etcdserverpb__ResponseHeader *h);
 
-/* The range that a key with these choices stands for. end is empty for a single key; its memory is `end_buf`. */
-enum hw_ctl_range_kind { HW_CTL_RANGE_ONE, HW_CTL_RANGE_PREFIX, HW_CTL_RANGE_FROM };
-void hw_ctl_range_of(enum hw_ctl_range_kind kind, struct hw_slice *key, struct hw_slice *end, struct hw_buf *end_buf);
-
 #endif

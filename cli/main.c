@@ -18,5 +18,5 @@ int main(int argc, char **argv)
                              .takes_signals = true};
     setlocale(LC_CTYPE, "");
     signal(SIGPIPE, SIG_IGN); /* a closed pipe shows as EPIPE on stdout, and a closed socket must not kill us */
-    return hw_ctl_main(&env, argc, argv);
+    return hw_ctl_main(&env, argc, (const char *const *)argv);
 }

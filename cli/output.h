@@ -28,9 +28,9 @@ void hw_ctl_table_free(struct hw_ctl_table *t);
 int hw_ctl_json_print(struct hw_ctl *ctl, json_t *value, struct hw_error *e);
 /* A text of the wire; what is not UTF-8 is escaped. NULL is "". */
 json_t *hw_ctl_json_text(const char *text);
-json_t *hw_ctl_json_bytes(const void *data, size_t len);  /* base64 */
-json_t *hw_ctl_json_hex(uint64_t v);                      /* "00c0ffee00c0ffee" */
-json_t *hw_ctl_json_number(uint64_t v);                   /* above 2^63 - 1: that */
+json_t *hw_ctl_json_bytes(const void *data, size_t len); /* base64 */
+json_t *hw_ctl_json_hex(uint64_t v);                     /* "00c0ffee00c0ffee" */
+json_t *hw_ctl_json_number(uint64_t v);                  /* above 2^63 - 1: that */
 
 /* Control characters, backslashes and what the locale cannot show become \n, \t, \\ or \xNN. Appends to out. */
 void hw_ctl_escape(struct hw_buf *out, const void *data, size_t len);

@@ -172,8 +172,8 @@ static int load_default_file(struct hw_ctl_settings *s, char *(*get_env)(const c
     return load_file(s, path, false, e);
 }
 
-int hw_ctl_settings_load(const struct hw_ctl_args *args, char *(*get_env)(const char *name),
-                         struct hw_ctl_settings *s, struct hw_error *e)
+int hw_ctl_settings_load(const struct hw_ctl_args *args, char *(*get_env)(const char *name), struct hw_ctl_settings *s,
+                         struct hw_error *e)
 {
     const char *named = hw_ctl_text(args, "config", NULL);
     const char *env = get_env("HWCTL_ENDPOINTS");

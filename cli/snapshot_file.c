@@ -141,8 +141,7 @@ static int on_end(struct hw_ctl_snapshot *s, const Hotwarm__V1__SnapshotEnd *end
 
 int hw_ctl_snapshot_message(struct hw_ctl_snapshot *s, struct hw_slice message, struct hw_error *e)
 {
-    Hotwarm__V1__SnapshotMessage *m =
-        hotwarm__v1__snapshot_message__unpack(NULL, message.len, message.data);
+    Hotwarm__V1__SnapshotMessage *m = hotwarm__v1__snapshot_message__unpack(NULL, message.len, message.data);
     int rc;
     if (m == NULL) {
         return hw_error_set(e, HW_ERR_PROTOCOL, "the stream holds something that is not a snapshot message");
@@ -158,7 +157,8 @@ int hw_ctl_snapshot_message(struct hw_ctl_snapshot *s, struct hw_slice message, 
         rc = on_end(s, m->end, e);
         break;
     default:
-        rc = hw_error_set(e, HW_ERR_PROTOCOL, s->is_complete ? "a message came after the end" : "an empty message came");
+        rc =
+            hw_error_set(e, HW_ERR_PROTOCOL, s->is_complete ? "a message came after the end" : "an empty message came");
         break;
     }
     hotwarm__v1__snapshot_message__free_unpacked(m, NULL);
@@ -184,7 +184,10 @@ static int sync_folder(const char *path, struct hw_error *e)
     char folder[4096];
     int fd;
     int rc = 0;
-    snprintf(folder, sizeof folder, "%.*s", slash == path ? 1 : slash != NULL ? (int)(slash - path) : 1,
+    snprintf(folder, sizeof folder, "%.*s",
+             slash == path   ? 1
+             : slash != NULL ? (int)(slash - path)
+                             : 1,
              slash != NULL ? path : ".");
     fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0) {

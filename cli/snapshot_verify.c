@@ -1,7 +1,7 @@
 /* snapshot verify: read a saved image whole and check it.
  *
- * The one place where hwctl includes a layer above rpc: storage/warm owns the format of an image, and a second reader of
- * it here would be a second truth. It is used read-only and without a cluster.
+ * The one place where hwctl includes a layer above rpc: storage/warm owns the format of an image, and a second reader
+ * of it here would be a second truth. It is used read-only and without a cluster.
  */
 #include "agent/base/clock.h"
 #include "cli/output.h"
@@ -33,10 +33,10 @@ static int print_meta(struct hw_ctl *ctl, const char *path, const struct hw_imag
             "  state hash %016llx\n"
             "  written    %s\n"
             "  format     %u\n",
-            path, (unsigned long long)m->cluster_id, (long long)m->counters.revision,
-            (long long)m->counters.compacted, (unsigned long long)m->counters.applied,
-            (unsigned long long)m->counters.epoch, (unsigned long long)m->row_count, (unsigned long long)m->rows_hash,
-            (unsigned long long)m->counters.hash, hw_rfc3339(m->written_wall_ms, when), m->format);
+            path, (unsigned long long)m->cluster_id, (long long)m->counters.revision, (long long)m->counters.compacted,
+            (unsigned long long)m->counters.applied, (unsigned long long)m->counters.epoch,
+            (unsigned long long)m->row_count, (unsigned long long)m->rows_hash, (unsigned long long)m->counters.hash,
+            hw_rfc3339(m->written_wall_ms, when), m->format);
     return 0;
 }
 

@@ -56,8 +56,8 @@ static void add_node(struct hw_ctl_table *t, const Hotwarm__V1__NodeStatus *n)
     const char *health_shown = health_text(n, health, sizeof health);
     const char *address = or_dash(*n->client_address != '\0' ? n->client_address : n->peer_address);
     if (is_down(n)) {
-        hw_ctl_table_add(t, (const char *[]){n->name, "down", or_dash(n->role), health_shown, NULL, NULL, NULL, NULL,
-                                             address});
+        hw_ctl_table_add(
+            t, (const char *[]){n->name, "down", or_dash(n->role), health_shown, NULL, NULL, NULL, NULL, address});
         hw_ctl_table_color(t, "red");
         return;
     }

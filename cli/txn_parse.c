@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "agent/base/assert.h"
-#include "cli/kv_print.h"
+#include "cli/range.h"
 
 /* The message is built from malloc alone, so that free_unpacked of protobuf-c can take it apart, whole or half made. */
 

@@ -9,6 +9,7 @@
 #include "agent/api/exchange.h"
 #include "agent/api/image_copy.h"
 #include "agent/api/port.h"
+#include "agent/base/assert.h"
 #include "agent/http/http.h"
 
 #define HW_COMPONENT "api"
@@ -26,6 +27,16 @@ struct hw_exchanges {
     unsigned count;
     unsigned spare_count;
     struct hw_timer *retry_timer;
+};
+
+/* The size of the image file, looked at now and then by the replica's worker: stat may wait for a disk. */
+struct hw_image_size {
+    struct hw_job job;
+    bool is_busy;
+    uint64_t looked_ms;
+    uint64_t bytes;
+    uint64_t found; /* the worker's */
+    char path[4096];
 };
 
 struct hw_watcher;
@@ -48,8 +59,10 @@ struct hw_api {
     struct hw_buf out;
     struct hw_exchanges exchanges;
     struct hw_watcher_list watchers;
+    unsigned watcher_count;
     struct hw_images images;
-    unsigned queries;
+    struct hw_image_size image_size;
+    unsigned queries; /* running */
 
     struct hw_endpoint *endpoints;
     struct hw_rpc_server *client_rpc;
@@ -105,9 +118,15 @@ void hw_health_watch(void *api, struct hw_call *call, struct hw_slice message);
 void hw_health_tick(struct hw_api *api);
 void hw_health_close(struct hw_api *api);
 
-/* query.c, history.c, node_add.c: methods of Admin with more to do */
+/* maintenance.c */
+void hw_maintenance_tick(struct hw_api *api);
+
+/* query.c, node_add.c: methods of Admin with more to do */
 void hw_admin_query(struct hw_exchange *x);
 void hw_admin_node_add(struct hw_exchange *x);
+
+/* admin.c: an answer about membership that ended with a status and a sentence */
+void hw_admin_fail(struct hw_exchange *x, int status, const struct hw_error *e);
 
 /* http_endpoints.c */
 void hw_http_endpoints_add(struct hw_api *api);

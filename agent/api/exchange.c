@@ -119,7 +119,7 @@ static void call_ok(struct hw_exchange *x, struct hw_slice message)
         return;
     }
     hw_buf_init(&wrapped);
-    hw_wire_put_bytes(&wrapped, 1, message); /* ForwardResponse.payload */
+    hw_pb_put_bytes(&wrapped, 1, message); /* ForwardResponse.payload */
     if (wrapped.failed) {
         hw_call_end(x->call, hw_refusal_status(HW_REFUSE_NO_MEMORY), hw_refusal_text(HW_REFUSE_NO_MEMORY));
     } else {

@@ -71,17 +71,17 @@ static void read_work(struct hw_job *job)
 {
     struct hw_image_stream *s = hw_container_of(job, struct hw_image_stream, job);
     size_t len = s->chunk_len;
-    size_t chunk = hw_wire_uint_size(s->offset) + hw_wire_bytes_size(len) + 9;
+    size_t chunk = hw_pb_uint_size(s->offset) + hw_pb_bytes_size(len) + 9;
     size_t done = 0;
     uint8_t *data;
     hw_buf_clear(&s->message);
-    if (hw_buf_reserve(&s->message, hw_wire_message_size(chunk)) != 0) {
+    if (hw_buf_reserve(&s->message, hw_pb_message_size(chunk)) != 0) {
         hw_error_set(&s->e, HW_ERR_NOMEM, "no memory for a chunk of %zu bytes", len);
         return;
     }
-    hw_wire_begin_message(&s->message, PART_CHUNK, chunk);
-    hw_wire_put_uint(&s->message, CHUNK_OFFSET, s->offset);
-    hw_wire_begin_message(&s->message, CHUNK_DATA, len);
+    hw_pb_begin_message(&s->message, PART_CHUNK, chunk);
+    hw_pb_put_uint(&s->message, CHUNK_OFFSET, s->offset);
+    hw_pb_begin_message(&s->message, CHUNK_DATA, len);
     data = s->message.data + s->message.len;
     while (done < len) {
         ssize_t n = pread(s->fd, data + done, len - done, (off_t)(s->offset + done));
@@ -96,7 +96,7 @@ static void read_work(struct hw_job *job)
         done += (size_t)n;
     }
     s->message.len += len;
-    hw_buf_put_u8(&s->message, hw_wire_tag(CHUNK_CHECKSUM, HW_WIRE_FIXED64));
+    hw_buf_put_u8(&s->message, hw_pb_tag(CHUNK_CHECKSUM, HW_PB_FIXED64));
     hw_buf_put_u64(&s->message, XXH3_64bits(data, len));
 }
 

@@ -8,7 +8,6 @@
 
 #include "agent/api/api_impl.h"
 #include "agent/api/txn.h"
-#include "agent/base/assert.h"
 #include "agent/base/clock.h"
 
 /* Encoding goes on in the next turn after so many bytes, too. */

@@ -12,46 +12,46 @@ enum { OP_RANGE = 1, OP_PUT = 2, OP_DELETE = 3, OP_TXN = 4 };
 
 static size_t header_size(const struct hw_header *h)
 {
-    return hw_wire_uint_size(h->cluster_id) + hw_wire_uint_size(h->member_id) +
-           hw_wire_uint_size((uint64_t)h->revision) + hw_wire_uint_size(h->raft_term);
+    return hw_pb_uint_size(h->cluster_id) + hw_pb_uint_size(h->member_id) +
+           hw_pb_uint_size((uint64_t)h->revision) + hw_pb_uint_size(h->raft_term);
 }
 
 void hw_encode_header(struct hw_buf *out, const struct hw_header *h)
 {
-    hw_wire_begin_message(out, HEADER, header_size(h));
-    hw_wire_put_uint(out, 1, h->cluster_id);
-    hw_wire_put_uint(out, 2, h->member_id);
-    hw_wire_put_uint(out, 3, (uint64_t)h->revision);
-    hw_wire_put_uint(out, 4, h->raft_term);
+    hw_pb_begin_message(out, HEADER, header_size(h));
+    hw_pb_put_uint(out, 1, h->cluster_id);
+    hw_pb_put_uint(out, 2, h->member_id);
+    hw_pb_put_uint(out, 3, (uint64_t)h->revision);
+    hw_pb_put_uint(out, 4, h->raft_term);
 }
 
 static size_t kv_size(const struct hw_version *v, bool keys_only)
 {
-    return hw_wire_bytes_size(v->key->len) + hw_wire_uint_size((uint64_t)v->create_main) +
-           hw_wire_uint_size((uint64_t)v->mod_main) + hw_wire_uint_size((uint64_t)v->version) +
-           hw_wire_bytes_size(keys_only ? 0 : v->value_len) + hw_wire_uint_size((uint64_t)v->lease);
+    return hw_pb_bytes_size(v->key->len) + hw_pb_uint_size((uint64_t)v->create_main) +
+           hw_pb_uint_size((uint64_t)v->mod_main) + hw_pb_uint_size((uint64_t)v->version) +
+           hw_pb_bytes_size(keys_only ? 0 : v->value_len) + hw_pb_uint_size((uint64_t)v->lease);
 }
 
 static void put_kv(struct hw_buf *out, unsigned field, const struct hw_version *v, bool keys_only)
 {
     size_t size = kv_size(v, keys_only);
-    if (hw_buf_reserve(out, hw_wire_message_size(size)) != 0) {
+    if (hw_buf_reserve(out, hw_pb_message_size(size)) != 0) {
         return;
     }
-    hw_wire_begin_message(out, field, size);
-    hw_wire_put_bytes(out, 1, hw_slice_of(v->key->data, v->key->len));
-    hw_wire_put_uint(out, 2, (uint64_t)v->create_main);
-    hw_wire_put_uint(out, 3, (uint64_t)v->mod_main);
-    hw_wire_put_uint(out, 4, (uint64_t)v->version);
-    hw_wire_put_bytes(out, 5, hw_slice_of(v->value, keys_only ? 0 : v->value_len));
-    hw_wire_put_uint(out, 6, (uint64_t)v->lease);
+    hw_pb_begin_message(out, field, size);
+    hw_pb_put_bytes(out, 1, hw_slice_of(v->key->data, v->key->len));
+    hw_pb_put_uint(out, 2, (uint64_t)v->create_main);
+    hw_pb_put_uint(out, 3, (uint64_t)v->mod_main);
+    hw_pb_put_uint(out, 4, (uint64_t)v->version);
+    hw_pb_put_bytes(out, 5, hw_slice_of(v->value, keys_only ? 0 : v->value_len));
+    hw_pb_put_uint(out, 6, (uint64_t)v->lease);
 }
 
 static size_t kvs_size(struct hw_version *const *kvs, size_t count, bool keys_only)
 {
     size_t size = 0;
     for (size_t i = 0; i < count; i++) {
-        size += hw_wire_message_size(kv_size(kvs[i], keys_only));
+        size += hw_pb_message_size(kv_size(kvs[i], keys_only));
     }
     return size;
 }
@@ -75,14 +75,14 @@ void hw_encode_range_kvs(struct hw_buf *out, struct hw_version *const *kvs, size
 
 void hw_encode_range_end(struct hw_buf *out, bool more, int64_t count)
 {
-    hw_wire_put_uint(out, RANGE_MORE, more);
-    hw_wire_put_uint(out, RANGE_COUNT, (uint64_t)count);
+    hw_pb_put_uint(out, RANGE_MORE, more);
+    hw_pb_put_uint(out, RANGE_COUNT, (uint64_t)count);
 }
 
 static size_t put_size(const struct hw_header *header, const struct hw_version *previous)
 {
-    size_t size = hw_wire_message_size(header_size(header));
-    return previous == NULL ? size : size + hw_wire_message_size(kv_size(previous, false));
+    size_t size = hw_pb_message_size(header_size(header));
+    return previous == NULL ? size : size + hw_pb_message_size(kv_size(previous, false));
 }
 
 void hw_encode_put(struct hw_buf *out, const struct hw_header *header, const struct hw_version *previous)
@@ -96,7 +96,7 @@ void hw_encode_put(struct hw_buf *out, const struct hw_header *header, const str
 static size_t delete_size(const struct hw_header *header, int64_t deleted, struct hw_version *const *previous,
                           size_t count)
 {
-    return hw_wire_message_size(header_size(header)) + hw_wire_uint_size((uint64_t)deleted) +
+    return hw_pb_message_size(header_size(header)) + hw_pb_uint_size((uint64_t)deleted) +
            kvs_size(previous, count, false);
 }
 
@@ -104,7 +104,7 @@ void hw_encode_delete(struct hw_buf *out, const struct hw_header *header, int64_
                       struct hw_version *const *previous, size_t count)
 {
     hw_encode_header(out, header);
-    hw_wire_put_uint(out, DELETE_DELETED, (uint64_t)deleted);
+    hw_pb_put_uint(out, DELETE_DELETED, (uint64_t)deleted);
     put_kvs(out, DELETE_PREV, previous, count, false);
 }
 
@@ -113,8 +113,8 @@ static size_t op_size(const struct hw_header *inner, const struct hw_op_result *
 {
     switch (op->type) {
     case HW_OP_RANGE:
-        return hw_wire_message_size(header_size(inner)) + kvs_size(op->range.kvs, op->range.kv_count, op->range.keys_only) +
-               hw_wire_uint_size(op->range.more) + hw_wire_uint_size((uint64_t)op->range.count);
+        return hw_pb_message_size(header_size(inner)) + kvs_size(op->range.kvs, op->range.kv_count, op->range.keys_only) +
+               hw_pb_uint_size(op->range.more) + hw_pb_uint_size((uint64_t)op->range.count);
     case HW_OP_PUT:
         return put_size(inner, op->range.kv_count > 0 ? op->range.kvs[0] : NULL);
     case HW_OP_DELETE:
@@ -128,9 +128,9 @@ static size_t op_size(const struct hw_header *inner, const struct hw_op_result *
 size_t hw_encode_txn_size(const struct hw_header *header, const struct hw_txn_result *txn)
 {
     struct hw_header inner = {.revision = header->revision};
-    size_t size = hw_wire_message_size(header_size(header)) + hw_wire_uint_size(txn->succeeded);
+    size_t size = hw_pb_message_size(header_size(header)) + hw_pb_uint_size(txn->succeeded);
     for (size_t i = 0; i < txn->op_count; i++) {
-        size += hw_wire_message_size(hw_wire_message_size(op_size(&inner, &txn->ops[i])));
+        size += hw_pb_message_size(hw_pb_message_size(op_size(&inner, &txn->ops[i])));
     }
     return size;
 }
@@ -140,8 +140,8 @@ static void put_op(struct hw_buf *out, const struct hw_header *inner, const stru
     static const unsigned fields[] = {
         [HW_OP_RANGE] = OP_RANGE, [HW_OP_PUT] = OP_PUT, [HW_OP_DELETE] = OP_DELETE, [HW_OP_TXN] = OP_TXN};
     size_t size = op_size(inner, op);
-    hw_wire_begin_message(out, TXN_RESPONSES, hw_wire_message_size(size));
-    hw_wire_begin_message(out, fields[op->type], size);
+    hw_pb_begin_message(out, TXN_RESPONSES, hw_pb_message_size(size));
+    hw_pb_begin_message(out, fields[op->type], size);
     switch (op->type) {
     case HW_OP_RANGE:
         hw_encode_range_begin(out, inner);
@@ -164,7 +164,7 @@ void hw_encode_txn(struct hw_buf *out, const struct hw_header *header, const str
 {
     struct hw_header inner = {.revision = header->revision};
     hw_encode_header(out, header);
-    hw_wire_put_uint(out, TXN_SUCCEEDED, txn->succeeded);
+    hw_pb_put_uint(out, TXN_SUCCEEDED, txn->succeeded);
     for (size_t i = 0; i < txn->op_count && !out->failed; i++) {
         put_op(out, &inner, &txn->ops[i]);
     }

@@ -2,37 +2,37 @@
 
 #include "agent/base/err.h"
 
-void hw_wire_put_uint(struct hw_buf *b, unsigned field, uint64_t v)
+void hw_pb_put_uint(struct hw_buf *b, unsigned field, uint64_t v)
 {
     if (v != 0) {
-        hw_buf_put_u8(b, hw_wire_tag(field, HW_WIRE_VARINT));
+        hw_buf_put_u8(b, hw_pb_tag(field, HW_PB_VARINT));
         hw_buf_put_varint(b, v);
     }
 }
 
-void hw_wire_put_fixed64(struct hw_buf *b, unsigned field, uint64_t v)
+void hw_pb_put_fixed64(struct hw_buf *b, unsigned field, uint64_t v)
 {
     if (v != 0) {
-        hw_buf_put_u8(b, hw_wire_tag(field, HW_WIRE_FIXED64));
+        hw_buf_put_u8(b, hw_pb_tag(field, HW_PB_FIXED64));
         hw_buf_put_u64(b, v);
     }
 }
 
-void hw_wire_put_bytes(struct hw_buf *b, unsigned field, struct hw_slice s)
+void hw_pb_put_bytes(struct hw_buf *b, unsigned field, struct hw_slice s)
 {
     if (s.len > 0) {
-        hw_buf_put_u8(b, hw_wire_tag(field, HW_WIRE_BYTES));
+        hw_buf_put_u8(b, hw_pb_tag(field, HW_PB_BYTES));
         hw_buf_put_bytes(b, s);
     }
 }
 
-void hw_wire_begin_message(struct hw_buf *b, unsigned field, size_t len)
+void hw_pb_begin_message(struct hw_buf *b, unsigned field, size_t len)
 {
-    hw_buf_put_u8(b, hw_wire_tag(field, HW_WIRE_BYTES));
+    hw_buf_put_u8(b, hw_pb_tag(field, HW_PB_BYTES));
     hw_buf_put_varint(b, len);
 }
 
-bool hw_wire_next(struct hw_reader *r, unsigned *field, enum hw_wire_type *type, uint64_t *number,
+bool hw_protowire_next(struct hw_reader *r, unsigned *field, enum hw_pb_type *type, uint64_t *number,
                   struct hw_slice *bytes)
 {
     uint64_t tag;
@@ -45,20 +45,20 @@ bool hw_wire_next(struct hw_reader *r, unsigned *field, enum hw_wire_type *type,
         return false;
     }
     *field = (unsigned)(tag >> 3);
-    *type = (enum hw_wire_type)(tag & 7);
+    *type = (enum hw_pb_type)(tag & 7);
     *number = 0;
     *bytes = hw_slice_of(NULL, 0);
     switch (*type) {
-    case HW_WIRE_VARINT:
+    case HW_PB_VARINT:
         *number = hw_reader_varint(r);
         break;
-    case HW_WIRE_FIXED64:
+    case HW_PB_FIXED64:
         *number = hw_reader_u64(r);
         break;
-    case HW_WIRE_BYTES:
+    case HW_PB_BYTES:
         *bytes = hw_reader_bytes(r);
         break;
-    case HW_WIRE_FIXED32:
+    case HW_PB_FIXED32:
         *number = hw_reader_u32(r);
         break;
     default:

@@ -24,12 +24,12 @@ static bool scan_op(struct hw_slice message, unsigned depth, size_t *parts, enum
 {
     struct hw_reader r;
     unsigned field;
-    enum hw_wire_type type;
+    enum hw_pb_type type;
     uint64_t number;
     struct hw_slice bytes;
     hw_reader_init(&r, message.data, message.len);
-    while (hw_wire_next(&r, &field, &type, &number, &bytes)) {
-        if (field == OP_TXN && type == HW_WIRE_BYTES && !scan_txn(bytes, depth + 1, parts, refusal)) {
+    while (hw_protowire_next(&r, &field, &type, &number, &bytes)) {
+        if (field == OP_TXN && type == HW_PB_BYTES && !scan_txn(bytes, depth + 1, parts, refusal)) {
             return false;
         }
     }
@@ -40,19 +40,19 @@ static bool scan_txn(struct hw_slice message, unsigned depth, size_t *parts, enu
 {
     struct hw_reader r;
     unsigned field;
-    enum hw_wire_type type;
+    enum hw_pb_type type;
     uint64_t number;
     struct hw_slice bytes;
     if (depth > HW_TXN_DEPTH_MAX) {
         return refuse(refusal, HW_REFUSE_TXN_TOO_DEEP);
     }
     hw_reader_init(&r, message.data, message.len);
-    while (hw_wire_next(&r, &field, &type, &number, &bytes)) {
+    while (hw_protowire_next(&r, &field, &type, &number, &bytes)) {
         /* Compares count too, and unknown fields: each costs memory to unpack. */
         if (++*parts > HW_TXN_OPS_HARD_MAX) {
             return refuse(refusal, HW_REFUSE_TOO_MANY_OPS);
         }
-        if ((field == TXN_SUCCESS || field == TXN_FAILURE) && type == HW_WIRE_BYTES &&
+        if ((field == TXN_SUCCESS || field == TXN_FAILURE) && type == HW_PB_BYTES &&
             !scan_op(bytes, depth, parts, refusal)) {
             return false;
         }

@@ -1,9 +1,11 @@
-/* Private to agent/consensus: the object, and what its files call in each other. Only consensus.c, raft_io.c and
- * transport.c know libraft's types; they include <raft.h> before this header.
+/* Private to agent/consensus: the object, and what its files call in each other. Those that know libraft's types
+ * include <raft.h> before this header; no other folder does.
  *
  * What flows where:
- *   consensus.c   what the owner calls: life cycle, proposals, changes, status, and the step at the end of a turn
- *   raft_io.c     what libraft calls: the wrapped raft_io and the raft_fsm
+ *   life.c        from configuration to a running server, and back
+ *   consensus.c   status, and the step at the end of a turn
+ *   proposals.c, changes.c   what the owner asks for
+ *   raft_io.c, outbox.c, fsm.c   what libraft calls: the wrapped raft_io and the raft_fsm
  *   transport.c   connections between peers, with our handshake
  *   frame.c       what our entries and manifests look like as bytes
  *   folder.c      the log's folder as files: is it empty, can libraft read it without harm, how much room is left
@@ -19,11 +21,14 @@
 #error "include <raft.h> before agent/consensus/impl.h"
 #endif
 
+#include <stdlib.h>
+
 #include "agent/consensus/consensus.h"
 #include "agent/consensus/folder.h"
 #include "agent/consensus/frame.h"
 
 #define MESSAGE_TYPES 6
+#define ROOM_MAX 65535 /* MiB: what libraft's messages can carry */
 
 /* A proposal on its way. libraft holds `req` from raft_apply until its callback, which may come before or after we have
  * learnt the outcome: the memory goes when both are over. */
@@ -130,8 +135,11 @@ struct hw_consensus {
     raft_time leader_ticked;
     raft_time suspect_until; /* 0: not suspected */
     raft_term suspect_term;
+    uint64_t append_index; /* of the next append */
+    uint64_t appended_to;
     bool is_corked;
     struct append *corked_append;
+    struct append *lost_appends;
     struct peer peers[2 * HW_MEMBERS_MAX];
     uint64_t get_index; /* the snapshot being sent now, see on_got */
     uint64_t get_term;
@@ -152,17 +160,6 @@ struct hw_consensus {
     struct hw_counter *batches;
 };
 
-/* consensus.c */
-void consensus_post(struct hw_consensus *c);
-/* The server cannot go on; the first reason is kept and told in the next step. */
-void consensus_fail(struct hw_consensus *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Nothing that waits for a commit of ours can be told its outcome any more. */
-void consensus_lose_inflight(struct hw_consensus *c, int status);
-/* The proposal behind the entry that libraft applies now, or NULL. */
-struct pending *consensus_match(struct hw_consensus *c, uint64_t index);
-void consensus_complete(struct pending *n, int status);
-void consensus_room_set(struct hw_consensus *c);
-void consensus_maybe_closed(struct hw_consensus *c);
 static inline void count(struct hw_counter *counter, uint64_t n)
 {
     if (counter != NULL) {
@@ -170,15 +167,70 @@ static inline void count(struct hw_counter *counter, uint64_t n)
     }
 }
 
-/* raft_io.c */
+/* Room for `want` elements: the array, moved perhaps, or NULL with the old one as it was. */
+static inline void *array_grow(void *array, size_t *cap, size_t want, size_t size)
+{
+    size_t n = *cap == 0 ? 16 : *cap;
+    void *p;
+    if (want <= *cap) {
+        return array;
+    }
+    while (n < want) {
+        n *= 2;
+    }
+    p = realloc(array, n * size);
+    if (p != NULL) {
+        *cap = n;
+    }
+    return p;
+}
+
+/* consensus.c */
+void consensus_post(struct hw_consensus *c);
+/* The server cannot go on; the first reason is kept and told in the next step. */
+void consensus_fail(struct hw_consensus *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+bool consensus_is_leader(const struct hw_consensus *c);
+int consensus_code(int rv);
+void consensus_room_set(struct hw_consensus *c);
+
+/* life.c */
+struct hw_consensus *consensus_object_new(const struct hw_consensus_config *config, const struct hw_consensus_ops *ops,
+                                          void *ctx);
+void consensus_maybe_closed(struct hw_consensus *c);
+
+/* proposals.c */
+void proposals_flush(struct hw_consensus *c);
+/* Run what was completed. */
+void proposals_deliver(struct hw_consensus *c);
+void proposals_complete(struct pending *n, int status);
+/* The proposal behind the entry that libraft applies now, or NULL. */
+struct pending *proposals_match(struct hw_consensus *c, uint64_t index);
+/* What waits for a commit cannot be told its outcome any more. */
+void proposals_lose_inflight(struct hw_consensus *c, int status);
+void proposals_lose_queue(struct hw_consensus *c, int status);
+
+/* changes.c */
+void changes_over(struct hw_consensus *c, int status);
+void changes_step(struct hw_consensus *c);
+
+/* fsm.c */
 void io_fsm_init(struct hw_consensus *c);
+
+/* raft_io.c */
+struct hw_consensus *io_owner(struct raft_io *io);
 /* Put our functions before the io's own. c->raft and c->io are set, raft_init was done. */
 void io_wrap(struct hw_consensus *c);
+/* After the io was closed. */
+void io_free(struct hw_consensus *c);
 /* Between the two, appends and messages are held back, then leave as few and large ones. */
 void io_cork(struct hw_consensus *c);
 void io_uncork(struct hw_consensus *c);
 /* Drive the snapshot's state machine. */
 void io_put_step(struct hw_consensus *c);
+
+/* outbox.c: the send function, and what is corked */
+int outbox_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb);
+void outbox_flush(struct hw_consensus *c);
 
 /* transport.c */
 struct raft_uv_transport;

@@ -23,20 +23,27 @@
  *  - The snapshot file is read after the message for it was made, and may be a newer one; its term is not corrected.
  *  - A failed read of the snapshot file frees an uninitialized pointer. */
 
-/* A message of more bytes is sent in pieces, so that no heartbeat waits behind a large one and each piece resets the
- * receiver's election timer. */
-#define MESSAGE_BYTES_MAX (1024u * 1024u)
 /* One write of a batch holds it once more in memory, in one piece. */
 #define APPEND_BYTES_MAX (4u * 1024u * 1024u)
-/* Messages that one peer may leave unsent. More are dropped: libraft would queue them without end. */
-#define OUTSTANDING_MAX 256
 /* An install or snapshot that the disk refused is tried again after this. */
 #define PUT_RETRY_MS 1000
 
-static struct hw_consensus *of(struct raft_io *io)
+struct hw_consensus *io_owner(struct raft_io *io)
 {
     struct raft *r = io->data;
     return r->data;
+}
+
+/* libraft keeps its log twice, as entries and as terms, and when it cannot append to the first (no memory, or an entry
+ * that was cut off comes back while the old one is still being written or sent) it leaves the second ahead. From then
+ * on entries would land at wrong indexes. Every append is announced by a truncate at its first index, so we know. */
+static void check_in_step(struct hw_consensus *c)
+{
+    if (!c->has_failed && c->life == LIFE_STARTED && (c->put.state == PUT_IDLE || c->put.trailing > 0) &&
+        raft_last_index(c->raft) != c->appended_to) {
+        consensus_fail(c, "libraft's log is out of step (%llu of %llu entries): restart to load it from the disk",
+                       (unsigned long long)c->appended_to, (unsigned long long)raft_last_index(c->raft));
+    }
 }
 
 /* ---- appends ---- */
@@ -51,6 +58,8 @@ struct append {
     size_t entry_count;
     size_t entry_cap;
     size_t bytes;
+    bool is_lost;
+    struct append *next_lost;
 };
 
 static void append_free(struct append *a)
@@ -58,6 +67,14 @@ static void append_free(struct append *a)
     free(a->reqs);
     free(a->entries);
     free(a);
+}
+
+static void append_answer(struct append *a, int status)
+{
+    for (size_t i = 0; i < a->req_count; i++) {
+        a->reqs[i]->cb(a->reqs[i], status);
+    }
+    a->req_count = 0;
 }
 
 static void on_appended(struct raft_io_append *own, int status)
@@ -69,36 +86,21 @@ static void on_appended(struct raft_io_append *own, int status)
         status = RAFT_CANCELED; /* the one that libraft understands: it frees and forgets */
     }
     consensus_room_set(c);
-    for (size_t i = 0; i < a->req_count; i++) {
-        a->reqs[i]->cb(a->reqs[i], status);
+    append_answer(a, status);
+    if (!a->is_lost) {
+        append_free(a);
     }
-    append_free(a);
+    check_in_step(c);
     consensus_post(c);
-}
-
-static int grow(void **array, size_t *cap, size_t want, size_t size)
-{
-    size_t n = *cap == 0 ? 16 : *cap;
-    void *p;
-    if (want <= *cap) {
-        return 0;
-    }
-    while (n < want) {
-        n *= 2;
-    }
-    p = realloc(*array, n * size);
-    if (p == NULL) {
-        return HW_ERR_NOMEM;
-    }
-    *array = p;
-    *cap = n;
-    return 0;
 }
 
 static int append_add(struct append *a, struct raft_io_append *req, const struct raft_entry *entries, unsigned n)
 {
-    if (grow((void **)&a->reqs, &a->req_cap, a->req_count + 1, sizeof a->reqs[0]) != 0 ||
-        grow((void **)&a->entries, &a->entry_cap, a->entry_count + n, sizeof a->entries[0]) != 0) {
+    void *reqs = array_grow(a->reqs, &a->req_cap, a->req_count + 1, sizeof a->reqs[0]);
+    void *all = array_grow(a->entries, &a->entry_cap, a->entry_count + n, sizeof a->entries[0]);
+    a->reqs = reqs != NULL ? reqs : a->reqs;
+    a->entries = all != NULL ? all : a->entries;
+    if (reqs == NULL || all == NULL) {
         return HW_ERR_NOMEM;
     }
     a->reqs[a->req_count++] = req;
@@ -115,20 +117,30 @@ static void append_go(struct append *a)
     struct hw_consensus *c = a->c;
     int rv = c->below.append(c->io, &a->own, a->entries, (unsigned)a->entry_count, on_appended);
     if (rv != 0) {
-        /* Whether the io below still holds it cannot be told; it is given up for lost, with its memory. */
+        /* Whether the io below still holds it cannot be told before it is closed. */
+        a->is_lost = true;
+        a->next_lost = c->lost_appends;
+        c->lost_appends = a;
         consensus_fail(c, "the log could not be written: %s: %s", raft_strerror(rv), c->io->errmsg);
     }
+}
+
+/* An error would make libraft free the entries' memory a second time, here and in do_truncate. */
+static int append_refuse(struct raft_io_append *req)
+{
+    req->cb(req, RAFT_CANCELED);
+    return 0;
 }
 
 static int do_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[], unsigned n,
                      raft_io_append_cb cb)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     struct append *a = c->corked_append;
-    if (c->has_failed) {
-        return RAFT_IOERR;
-    }
     req->cb = cb;
+    if (c->has_failed) {
+        return append_refuse(req);
+    }
     if (a == NULL) {
         a = calloc(1, sizeof *a);
         if (a != NULL) {
@@ -141,8 +153,9 @@ static int do_append(struct raft_io *io, struct raft_io_append *req, const struc
         if (a != NULL && a != c->corked_append) {
             append_free(a);
         }
-        return RAFT_NOMEM;
+        return append_refuse(req);
     }
+    c->appended_to = c->append_index + n - 1;
     c->corked_append = NULL;
     if (c->is_corked && a->bytes < APPEND_BYTES_MAX) {
         c->corked_append = a;
@@ -154,17 +167,18 @@ static int do_append(struct raft_io *io, struct raft_io_append *req, const struc
 
 static int do_truncate(struct raft_io *io, raft_index index)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     int rv = c->below.truncate(io, index);
+    c->append_index = index;
     if (rv != 0) {
         consensus_fail(c, "the log could not be cut: %s: %s", raft_strerror(rv), io->errmsg);
     }
-    return rv;
+    return 0;
 }
 
 static int do_set_term(struct raft_io *io, raft_term term)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     int rv = c->has_failed ? RAFT_IOERR : c->below.set_term(io, term);
     if (rv != 0) {
         consensus_fail(c, "the term could not be stored: %s: %s", raft_strerror(rv), io->errmsg);
@@ -174,7 +188,7 @@ static int do_set_term(struct raft_io *io, raft_term term)
 
 static int do_set_vote(struct raft_io *io, raft_id id)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     int rv = c->has_failed ? RAFT_IOERR : c->below.set_vote(io, id);
     if (rv != 0) {
         consensus_fail(c, "the vote could not be stored: %s: %s", raft_strerror(rv), io->errmsg);
@@ -182,204 +196,13 @@ static int do_set_vote(struct raft_io *io, raft_id id)
     return rv;
 }
 
-/* ---- sending ---- */
-
-/* One or several of libraft's messages to one server, leaving as one or several of ours. The entries of all lie in one
- * array; the entries' data is libraft's until the callbacks of all its requests have run. */
-struct outgoing {
-    struct hw_consensus *c;
-    struct peer *peer;
-    struct raft_message message;
-    char address[256];
-    struct raft_io_send **reqs;
-    size_t req_count;
-    size_t req_cap;
-    struct raft_entry *entries;
-    size_t entry_count;
-    size_t entry_cap;
-    unsigned refs; /* pieces under way, and the one that sends them */
-};
-
-struct piece {
-    struct raft_io_send own;
-    struct outgoing *out;
-};
-
-static struct peer *peer_of(struct hw_consensus *c, uint64_t id)
+void io_free(struct hw_consensus *c)
 {
-    struct peer *spare = NULL;
-    for (size_t i = 0; i < hw_array_len(c->peers); i++) {
-        struct peer *p = &c->peers[i];
-        if (p->id == id) {
-            return p;
-        }
-        if (spare == NULL && p->outstanding == 0 && p->corked == NULL) {
-            spare = p;
-        }
+    while (c->lost_appends != NULL) {
+        struct append *a = c->lost_appends;
+        c->lost_appends = a->next_lost;
+        append_free(a);
     }
-    if (spare != NULL) {
-        spare->id = id;
-    }
-    return spare;
-}
-
-static void outgoing_unref(struct outgoing *out, int status)
-{
-    if (--out->refs > 0) {
-        return;
-    }
-    for (size_t i = 0; i < out->req_count; i++) {
-        out->reqs[i]->cb(out->reqs[i], status);
-    }
-    free(out->reqs);
-    free(out->entries);
-    free(out);
-}
-
-static void on_sent(struct raft_io_send *own, int status)
-{
-    struct piece *piece = own->data;
-    struct outgoing *out = piece->out;
-    free(piece);
-    out->peer->outstanding--;
-    outgoing_unref(out, status);
-}
-
-static void send_piece(struct outgoing *out, struct raft_message *m)
-{
-    struct hw_consensus *c = out->c;
-    struct piece *piece = malloc(sizeof *piece);
-    if (piece == NULL) {
-        return;
-    }
-    piece->out = out;
-    piece->own.data = piece;
-    out->refs++;
-    out->peer->outstanding++;
-    if (c->below.send(c->io, &piece->own, m, on_sent) != 0) {
-        on_sent(&piece->own, RAFT_NOCONNECTION);
-    } else {
-        count(c->sent[m->type - 1], 1);
-    }
-}
-
-/* How many of the entries go into the next piece. */
-static size_t piece_len(const struct raft_entry *entries, size_t n)
-{
-    size_t bytes = 0;
-    size_t i;
-    for (i = 0; i < n; i++) {
-        bytes += entries[i].buf.len;
-        if (i > 0 && (bytes > MESSAGE_BYTES_MAX || entries[i].type == RAFT_CHANGE)) {
-            break;
-        }
-    }
-    return i;
-}
-
-static void outgoing_go(struct outgoing *out)
-{
-    struct raft_message m = out->message;
-    size_t at = 0;
-    m.server_address = out->address;
-    out->refs = 1;
-    if (m.type != RAFT_APPEND_ENTRIES || out->entry_count == 0) {
-        send_piece(out, &m);
-    }
-    while (at < out->entry_count) {
-        size_t n = piece_len(out->entries + at, out->entry_count - at);
-        m.append_entries.entries = out->entries + at;
-        m.append_entries.n_entries = (unsigned)n;
-        send_piece(out, &m);
-        at += n;
-        m.append_entries.prev_log_index += n;
-        m.append_entries.prev_log_term = out->entries[at - 1].term;
-    }
-    outgoing_unref(out, 0);
-}
-
-static int outgoing_add(struct outgoing *out, struct raft_io_send *req, const struct raft_message *m)
-{
-    unsigned n = m->type == RAFT_APPEND_ENTRIES ? m->append_entries.n_entries : 0;
-    if (grow((void **)&out->reqs, &out->req_cap, out->req_count + 1, sizeof out->reqs[0]) != 0 ||
-        grow((void **)&out->entries, &out->entry_cap, out->entry_count + n, sizeof out->entries[0]) != 0) {
-        return HW_ERR_NOMEM;
-    }
-    if (n > 0) {
-        memcpy(out->entries + out->entry_count, m->append_entries.entries, n * sizeof out->entries[0]);
-        out->entry_count += n;
-    }
-    out->reqs[out->req_count++] = req;
-    return 0;
-}
-
-static struct outgoing *outgoing_new(struct hw_consensus *c, struct peer *peer, struct raft_io_send *req,
-                                     const struct raft_message *m)
-{
-    struct outgoing *out = calloc(1, sizeof *out);
-    size_t len = strlen(m->server_address);
-    if (out == NULL || len >= sizeof out->address || outgoing_add(out, req, m) != 0) {
-        if (out != NULL) {
-            free(out->reqs);
-            free(out->entries);
-        }
-        free(out);
-        return NULL;
-    }
-    out->c = c;
-    out->peer = peer;
-    out->message = *m;
-    memcpy(out->address, m->server_address, len + 1);
-    if (m->type == RAFT_INSTALL_SNAPSHOT && m->install_snapshot.last_index == c->get_index) {
-        out->message.install_snapshot.last_term = c->get_term;
-    }
-    return out;
-}
-
-static bool is_continued_by(const struct outgoing *out, const struct raft_message *m)
-{
-    const struct raft_append_entries *a = &out->message.append_entries;
-    const struct raft_append_entries *b = &m->append_entries;
-    return m->type == RAFT_APPEND_ENTRIES && a->term == b->term &&
-           b->prev_log_index == a->prev_log_index + out->entry_count &&
-           strcmp(out->address, m->server_address) == 0;
-}
-
-static void flush_peer(struct peer *p)
-{
-    struct outgoing *out = p->corked;
-    p->corked = NULL;
-    if (out != NULL) {
-        outgoing_go(out);
-    }
-}
-
-static int do_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb)
-{
-    struct hw_consensus *c = of(io);
-    struct peer *p = c->has_failed ? NULL : peer_of(c, m->server_id);
-    struct outgoing *out;
-    req->cb = cb;
-    if (p != NULL && p->corked != NULL && is_continued_by(p->corked, m) && outgoing_add(p->corked, req, m) == 0) {
-        if (m->append_entries.leader_commit > p->corked->message.append_entries.leader_commit) {
-            p->corked->message.append_entries.leader_commit = m->append_entries.leader_commit;
-        }
-        return 0;
-    }
-    if (p != NULL) {
-        flush_peer(p);
-    }
-    out = p != NULL && p->outstanding < OUTSTANDING_MAX ? outgoing_new(c, p, req, m) : NULL;
-    if (out == NULL) {
-        /* Lost, as messages may be. An error would make libraft leave out the rest of its step. */
-        count(c->dropped, 1);
-        cb(req, RAFT_NOCONNECTION);
-    } else if (c->is_corked && m->type == RAFT_APPEND_ENTRIES) {
-        p->corked = out;
-    } else {
-        outgoing_go(out);
-    }
-    return 0;
 }
 
 void io_cork(struct hw_consensus *c)
@@ -393,9 +216,7 @@ void io_uncork(struct hw_consensus *c)
     struct append *a = c->corked_append;
     c->is_corked = false;
     c->corked_append = NULL;
-    for (size_t i = 0; i < hw_array_len(c->peers); i++) {
-        flush_peer(&c->peers[i]);
-    }
+    outbox_flush(c);
     if (a != NULL) {
         append_go(a);
     }
@@ -444,7 +265,7 @@ static bool is_acceptable(struct hw_consensus *c, const struct raft_message *m)
 
 static void on_recv(struct raft_io *io, struct raft_message *m)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     if (m->type >= 1 && m->type <= MESSAGE_TYPES) {
         count(c->received[m->type - 1], 1);
     }
@@ -455,12 +276,13 @@ static void on_recv(struct raft_io *io, struct raft_message *m)
     }
     consensus_room_set(c);
     c->recv(io, m);
+    check_in_step(c);
     consensus_post(c);
 }
 
 static void on_tick(struct raft_io *io)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     if (!c->has_failed && raft_state(c->raft) != RAFT_LEADER) {
         c->leader_ticked = 0;
         consensus_room_set(c);
@@ -478,10 +300,11 @@ static void on_tick(struct raft_io *io)
 
 static int do_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     c->tick = tick;
     c->recv = recv;
     c->heartbeat_ms = msecs;
+    c->appended_to = raft_last_index(c->raft);
     return c->below.start(io, c->config.tick_ms < msecs ? c->config.tick_ms : msecs, on_tick, on_recv);
 }
 
@@ -512,7 +335,7 @@ static void loaded_free(struct raft_snapshot *s, struct raft_entry *entries, siz
 static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
                    raft_index *start_index, struct raft_entry *entries[], size_t *n_entries)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     raft_term newest = 0;
     int rv = c->below.load(io, term, voted_for, snapshot, start_index, entries, n_entries);
     if (rv != 0) {
@@ -541,7 +364,7 @@ static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
 static int do_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io_snapshot_put *req,
                            const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     struct put *put = &c->put;
     /* legacy.c starts no snapshot while one is taken or installed, and the filter of installs does the rest. */
     hw_assert(put->state == PUT_IDLE);
@@ -568,8 +391,12 @@ static void on_put(struct raft_io_snapshot_put *own, int status)
         return;
     }
     c->put.state = PUT_IDLE;
+    if (status == 0 && put.trailing == 0) {
+        c->appended_to = put.snapshot->index;
+    }
     consensus_room_set(c);
     put.cb(put.req, status);
+    check_in_step(c);
     consensus_post(c);
 }
 
@@ -638,7 +465,7 @@ static void on_got(struct raft_io_snapshot_get *own, struct raft_snapshot *snaps
 
 static int do_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     struct get *g = calloc(1, sizeof *g);
     int rv;
     if (g == NULL) {
@@ -655,19 +482,22 @@ static int do_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *req,
 
 static void on_io_closed(struct raft_io *io)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     c->close_cb(io);
 }
 
 /* A snapshot that waits for the owner is in our hands, not in the io's: its request ends here. */
 static void do_close(struct raft_io *io, raft_io_close_cb cb)
 {
-    struct hw_consensus *c = of(io);
+    struct hw_consensus *c = io_owner(io);
     struct put put = c->put;
     c->life = LIFE_CLOSING;
     if (put.state != PUT_IDLE && put.state != PUT_WRITING) {
         c->put.state = PUT_IDLE;
         put.cb(put.req, RAFT_CANCELED);
+    }
+    for (struct append *a = c->lost_appends; a != NULL; a = a->next_lost) {
+        append_answer(a, RAFT_CANCELED);
     }
     c->close_cb = cb;
     c->below.close(io, on_io_closed);
@@ -682,101 +512,9 @@ void io_wrap(struct hw_consensus *c)
     io->start = do_start;
     io->set_term = do_set_term;
     io->set_vote = do_set_vote;
-    io->send = do_send;
+    io->send = outbox_send;
     io->append = do_append;
     io->truncate = do_truncate;
     io->snapshot_put = do_snapshot_put;
     io->snapshot_get = do_snapshot_get;
-}
-
-/* ---- the fsm ---- */
-
-static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
-{
-    struct hw_consensus *c = fsm->data;
-    uint64_t index = raft_last_applied(c->raft) + 1;
-    struct pending *mine;
-    struct hw_slice entry;
-    uint64_t term;
-    int rc;
-    *result = NULL;
-    if (c->has_failed) {
-        return RAFT_SHUTDOWN; /* asked again at every step; the entry must not be applied twice */
-    }
-    mine = consensus_match(c, index);
-    rc = frame_entry_decode(buf->base, buf->len, &term, &entry);
-    if (rc == 0) {
-        rc = c->ops->apply(c->ctx, index, term, entry, mine != NULL ? mine->p : NULL);
-    }
-    if (rc != 0) {
-        consensus_fail(c, "log entry %llu cannot be applied: %s", (unsigned long long)index, hw_err_text(rc));
-        if (mine != NULL) {
-            consensus_complete(mine, HW_ERR_UNKNOWN);
-        }
-        return RAFT_SHUTDOWN;
-    }
-    if (mine != NULL) {
-        consensus_complete(mine, 0);
-    }
-    return 0;
-}
-
-static int fsm_snapshot(struct raft_fsm *fsm, struct raft_buffer *bufs[], unsigned *n_bufs)
-{
-    struct hw_consensus *c = fsm->data;
-    struct raft *r = c->raft;
-    struct hw_buf payload = {0};
-    struct hw_buf framed = {0};
-    uint64_t uncommitted = r->configuration_uncommitted_index;
-    int rc;
-    if (c->has_failed || (uncommitted != 0 && uncommitted <= raft_commit_index(r))) {
-        return RAFT_BUSY; /* libraft has yet to note this configuration as committed: the snapshot would miss it */
-    }
-    *bufs = raft_malloc(sizeof **bufs);
-    rc = *bufs == NULL ? HW_ERR_NOMEM : c->ops->manifest(c->ctx, raft_last_applied(r), &payload);
-    if (rc == 0) {
-        rc = frame_manifest_encode(hw_buf_slice(&payload), &framed);
-    }
-    hw_buf_free(&payload);
-    if (rc != 0) {
-        hw_buf_free(&framed);
-        raft_free(*bufs);
-        *bufs = NULL;
-        return rc == HW_ERR_NOMEM ? RAFT_NOMEM : RAFT_BUSY;
-    }
-    (*bufs)[0].base = hw_buf_take(&framed, &(*bufs)[0].len);
-    *n_bufs = 1;
-    return 0;
-}
-
-/* The buffer is ours on success. On failure it stays libraft's when it is starting; later libraft forgets it. */
-static int fsm_restore(struct raft_fsm *fsm, struct raft_buffer *buf)
-{
-    struct hw_consensus *c = fsm->data;
-    struct hw_slice manifest;
-    int rc = frame_manifest_decode(buf->base, buf->len, &manifest);
-    if (rc == 0) {
-        rc = c->ops->restore(c->ctx, manifest);
-    }
-    if (rc != 0 && c->tick == NULL) { /* raft_start comes to the io's start last */
-        c->start_code = rc;
-        return RAFT_CORRUPT;
-    }
-    raft_free(buf->base);
-    if (rc != 0) {
-        consensus_fail(c, "the state cannot be restored from a snapshot: %s", hw_err_text(rc));
-        return RAFT_SHUTDOWN;
-    }
-    return 0;
-}
-
-void io_fsm_init(struct hw_consensus *c)
-{
-    c->fsm = (struct raft_fsm){
-        .version = 3,
-        .data = c,
-        .apply = fsm_apply,
-        .snapshot = fsm_snapshot,
-        .restore = fsm_restore,
-    };
 }

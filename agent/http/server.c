@@ -261,7 +261,9 @@ void hw_http_answered(struct hw_http_connection *c)
         return;
     }
     next_request(c);
-    hw_defer_post(c->server->loop, &c->resume);
+    if (!c->is_reading) {
+        hw_defer_post(c->server->loop, &c->resume);
+    }
 }
 
 static void refuse(struct hw_http_connection *c)

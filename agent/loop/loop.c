@@ -111,6 +111,7 @@ static void run_posted(struct hw_loop *loop)
     if (TAILQ_EMPTY(&loop->posted)) {
         return;
     }
+    loop->has_worked = true;
     TAILQ_INSERT_TAIL(&loop->posted, &mark, link);
     while ((d = TAILQ_FIRST(&loop->posted)) != &mark) {
         TAILQ_REMOVE(&loop->posted, d, link);
@@ -161,6 +162,9 @@ static void on_prepare(uv_prepare_t *h)
     if (loop->has_polled) {
         turn_end(loop);
         turn_begin(loop);
+    }
+    if (loop->is_single && loop->has_worked) {
+        uv_idle_start(&loop->spin, on_spin);
     }
 }
 
@@ -220,16 +224,14 @@ int hw_loop_new(struct hw_loop **out, struct hw_metrics *metrics, unsigned stall
     return 0;
 }
 
-static bool run(struct hw_loop *loop, uv_run_mode mode)
+static void run(struct hw_loop *loop, uv_run_mode mode)
 {
-    bool is_alive;
     loop->thread = pthread_self();
     turn_begin(loop);
-    is_alive = uv_run(&loop->uv, mode) != 0;
+    uv_run(&loop->uv, mode);
     if (loop->has_polled) {
         turn_end(loop);
     }
-    return is_alive;
 }
 
 void hw_loop_run(struct hw_loop *loop)
@@ -237,9 +239,20 @@ void hw_loop_run(struct hw_loop *loop)
     run(loop, UV_RUN_DEFAULT);
 }
 
+/* UV_RUN_ONCE polls after timers and deferred functions, for ever if these were all there was: whoever turns the loop
+ * until one of them has set a flag would hang. So a turn does not wait once something of it has run: for what is due at
+ * the start libuv is asked, what falls due in between is seen in on_prepare. */
 bool hw_loop_turn(struct hw_loop *loop, bool wait)
 {
-    return run(loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    uv_update_time(&loop->uv);
+    loop->is_single = true;
+    loop->has_worked = false;
+    run(loop, wait && uv_backend_timeout(&loop->uv) != 0 ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    loop->is_single = false;
+    if (TAILQ_EMPTY(&loop->posted)) {
+        uv_idle_stop(&loop->spin);
+    }
+    return uv_loop_alive(&loop->uv) != 0;
 }
 
 void hw_loop_stop(struct hw_loop *loop)

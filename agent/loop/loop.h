@@ -22,10 +22,12 @@
 struct hw_loop;
 struct uv_loop_s;
 
-/* metrics may be NULL. stall_budget_ms: a loop turn that runs longer is logged and counted (0: never). */
+/* metrics may be NULL. stall_budget_ms: a loop turn that runs longer is logged and counted (0: never). Ignores SIGPIPE
+ * for the process where nobody handles it: a broken connection is an error of its stream. */
 int hw_loop_new(struct hw_loop **loop, struct hw_metrics *metrics, unsigned stall_budget_ms);
 void hw_loop_run(struct hw_loop *loop);
-/* One turn; blocks for events only when `wait`. False when nothing is left to wait for. For tests. */
+/* One turn; blocks for events only when `wait` and when neither a timer nor a deferred function has run in it. False
+ * when nothing is left to wait for. For tests. */
 bool hw_loop_turn(struct hw_loop *loop, bool wait);
 void hw_loop_stop(struct hw_loop *loop);
 void hw_loop_free(struct hw_loop *loop);
@@ -36,14 +38,15 @@ struct uv_loop_s *hw_loop_uv(struct hw_loop *loop);
 uint64_t hw_loop_now_ms(struct hw_loop *loop);
 
 /* Turn statistics: how long callbacks held the loop. Metrics: hotwarm_loop_turn_seconds (histogram),
- * hotwarm_loop_stalls_total. */
+ * hotwarm_loop_stalls_total; and from listeners hotwarm_connections_refused_total. */
 struct hw_loop_stats {
     uint64_t turns;
     uint64_t busy_us_max; /* since the start or the last reset */
     uint64_t stalls;      /* turns over the budget */
 };
 void hw_loop_stats(struct hw_loop *loop, struct hw_loop_stats *stats, bool reset);
-/* Name what runs now, so that a stall names its culprit ("apply", "rpc"). A constant string. */
+/* Name what runs now, so that a stall names its culprit ("apply", "rpc"): the longest stretch between two notes of the
+ * turn. A constant string. Timers and pools note their own names before they call. */
 void hw_loop_note(struct hw_loop *loop, const char *what);
 
 /* ---- defer: run once at the end of this turn, before the loop waits for events again ----

@@ -37,6 +37,8 @@ struct hw_loop {
     uint64_t turn_start_ns;
     uint64_t turn_idle_ns;
     bool has_polled;
+    bool is_single; /* in hw_loop_turn */
+    bool has_worked;
     const char *note;
     uint64_t note_start_ns;
     const char *note_longest;

@@ -26,6 +26,7 @@ struct hw_timer *hw_timer_new(struct hw_loop *loop, const char *name, hw_timer_f
 static void on_timer(uv_timer_t *uv)
 {
     struct hw_timer *t = hw_container_of(uv, struct hw_timer, uv);
+    t->loop->has_worked = true;
     hw_loop_note(t->loop, t->named.name);
     t->fn(t->ctx);
 }

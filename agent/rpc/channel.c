@@ -292,7 +292,11 @@ int hw_channel_new(struct hw_loop *loop, struct hw_pool *resolver, const char *a
     }
     channel->loop = loop;
     channel->resolver = resolver;
-    channel->limits = *limits;
+    if (limits != NULL) {
+        channel->limits = *limits;
+    } else {
+        hw_rpc_limits_default(&channel->limits);
+    }
     channel->ops = ops != NULL ? *ops : (struct hw_channel_ops){0};
     channel->ctx = ctx;
     hw_rng_seed(&channel->rng, hw_random_u64());

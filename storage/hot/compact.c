@@ -40,7 +40,8 @@ void hw_compact_apply(struct hw_hot *h, hw_rev revision, uint64_t index, int *co
     }
 }
 
-/* Of the versions up to `revision` only the newest can still be read, and a tombstone there says no more than nothing. */
+/* Of the versions up to `revision` only the newest can still be read, and a tombstone there says no more than nothing
+ * would. */
 uint32_t hw_compact_unreachable(const struct hw_index_key *k, hw_rev revision)
 {
     uint32_t n = hw_index_count_as_of(k, revision);

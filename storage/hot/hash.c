@@ -1,5 +1,5 @@
-/* Two hashes. The fingerprint (hw_hot_hash) sums what happened and is kept up to date by apply. The hasher sums what can
- * be read, by walking the keys in steps.
+/* Two hashes. The fingerprint (hw_hot_hash) sums what happened and is kept up to date by apply. The hasher sums what
+ * can be read, by walking the keys in steps.
  */
 #include <endian.h>
 #include <stdlib.h>

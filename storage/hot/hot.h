@@ -24,7 +24,7 @@ struct hw_hot;
 struct hw_hot *hw_hot_new(void); /* NULL: out of memory */
 void hw_hot_free(struct hw_hot *h);
 /* As hw_hot_free, but at most `budget` records a call; true when all is gone. For the loop, which may not stall. */
-bool hw_hot_free_step(struct hw_hot *h, size_t budget);
+bool hw_hot_free_step(struct hw_hot *h, size_t budget); /* scans and hashers are closed before */
 
 /* ---- apply ---- */
 
@@ -47,7 +47,7 @@ struct hw_txn_result {
     size_t op_count;
 };
 
-/* code: 0, or HW_ERR_COMPACTED, HW_ERR_FUTURE, HW_ERR_NOTFOUND (key for ignore_*, node), HW_ERR_INVALID (duplicate key in a
+/* code: 0, or HW_ERR_COMPACTED, HW_ERR_FUTURE, HW_ERR_NOTFOUND (key for ignore_*, node), HW_ERR_INVALID (shape of a
  * transaction, a node without id or name), HW_ERR_PRECONDITION (lease not found), HW_ERR_EXISTS (node name taken),
  * HW_ERR_EXHAUSTED (registry full). Nothing was changed then. */
 struct hw_result {
@@ -59,9 +59,10 @@ struct hw_result {
 void hw_result_init(struct hw_result *r);
 void hw_result_free(struct hw_result *r);
 
-/* Apply one encoded command at a log index. `index` must be greater than hw_hot_applied. `result` may be NULL (nobody
- * waits: cheaper). Returns 0, or HW_ERR_VERSION / HW_ERR_CORRUPT / HW_ERR_NOMEM when the entry cannot be understood at
- * all: then the caller must stop this replica, for others may understand it. */
+/* Apply one encoded command at a log index. `index` must be greater than hw_hot_applied. `result` has been through
+ * hw_result_init and comes back empty when the call fails; it may be NULL (nobody waits: cheaper). Returns 0, or
+ * HW_ERR_VERSION / HW_ERR_CORRUPT / HW_ERR_NOMEM when the entry cannot be understood at all: then the caller must stop
+ * this replica, for others may understand it. The state is as it was before the call then. */
 int hw_hot_apply(struct hw_hot *h, uint64_t index, const void *data, size_t len, struct hw_result *result,
                  struct hw_error *e);
 
@@ -87,8 +88,8 @@ size_t hw_hot_open_scans(const struct hw_hot *h);
 uint64_t hw_hot_applied(const struct hw_hot *h);
 hw_rev hw_hot_revision(const struct hw_hot *h);
 hw_rev hw_hot_compacted(const struct hw_hot *h); /* 0: never */
-size_t hw_hot_key_count(const struct hw_hot *h);
-size_t hw_hot_version_count(const struct hw_hot *h);
+size_t hw_hot_key_count(const struct hw_hot *h);     /* that exist at the latest revision */
+size_t hw_hot_version_count(const struct hw_hot *h); /* held, also those that wait for the sweep */
 size_t hw_hot_bytes(const struct hw_hot *h); /* estimate of the memory held */
 
 /* A range in steps. An immutable revision is fixed at start, so that steps in later turns of the loop see the same
@@ -126,7 +127,8 @@ void hw_hasher_close(struct hw_hasher *hasher);
 uint64_t hw_hot_hash(const struct hw_hot *h);
 
 /* Physical removal of what compaction made unreachable, in steps. Cheap when there is nothing to do.
- * Returns true while there is more. The state's answers do not change by it. */
+ * Returns true while there is more; false also when open scans hold the rest back, so call again now and then. The
+ * state's answers do not change by it. */
 bool hw_hot_sweep(struct hw_hot *h, size_t budget);
 
 /* ---- registry, history, hot tenure ---- */

@@ -1,5 +1,5 @@
-/* Filling a new state from an image. Versions come in key order, so every new key hangs to the right of the last one and
- * nothing is searched for.
+/* Filling a new state from an image. Versions come in key order, so every new key hangs to the right of the last one
+ * and nothing is searched for.
  */
 #include <inttypes.h>
 #include <string.h>

@@ -13,7 +13,8 @@ static bool is_sort_needed(const struct hw_range *r)
 }
 
 /* How many versions to gather. One more than the limit tells whether there are more. Without an explicit order etcd
- * cuts before it sorts, also when it then sorts by another target than the key: kept, so that pages agree with etcd's. */
+ * cuts before it sorts, also when it then sorts by another target than the key: kept, so that answers agree with
+ * etcd's (executeRange in server/etcdserver/txn). */
 static size_t keep_max_of(const struct hw_range *r)
 {
     bool is_filtered = r->min_mod != 0 || r->max_mod != 0 || r->min_create != 0 || r->max_create != 0;
@@ -68,10 +69,11 @@ static int gather(struct hw_range_run *run, const struct hw_index *ix, size_t bu
         first = hw_index_above(ix, hw_slice_of(run->at->data, run->at->len));
     }
     for (struct hw_index_key *k = first; k != stop; k = hw_index_next(k)) {
-        struct hw_version *v = hw_index_as_of(k, run->revision);
+        struct hw_version *v;
         if (budget-- == 0) {
             break;
         }
+        v = hw_index_as_of(k, run->revision);
         last = k;
         if (v == NULL) {
             continue;

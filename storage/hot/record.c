@@ -31,16 +31,12 @@ struct hw_key_name *hw_key_name_ref(struct hw_key_name *k)
     return k;
 }
 
-/* The release orders this thread's last reads before the free; the acquire makes the freeing thread see them. */
+/* Release orders this thread's last reads before the free, acquire makes the freeing thread see those of the others. */
 static bool is_last_unref(atomic_uint *refs)
 {
-    unsigned before = atomic_fetch_sub_explicit(refs, 1, memory_order_release);
+    unsigned before = atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel);
     hw_assert(before > 0);
-    if (before > 1) {
-        return false;
-    }
-    atomic_thread_fence(memory_order_acquire);
-    return true;
+    return before == 1;
 }
 
 void hw_key_name_unref(struct hw_key_name *k)

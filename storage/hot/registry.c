@@ -65,7 +65,8 @@ int hw_history_add(struct hw_hot *h, const struct hw_event *event, uint64_t wall
     return 0;
 }
 
-static void record_node(struct hw_hot *h, const char *kind, const struct hw_node *node, uint64_t wall_ms, uint64_t index)
+static void record_node(struct hw_hot *h, const char *kind, const struct hw_node *node, uint64_t wall_ms,
+                        uint64_t index)
 {
     struct hw_event v = {.node_id = node->id};
     snprintf(v.kind, sizeof v.kind, "%s", kind);
@@ -215,8 +216,8 @@ const struct hw_node *hw_hot_node_by_name(const struct hw_hot *h, const char *na
 
 /* ---- tenure ---- */
 
-/* An epoch belongs to one node for ever: it is the fencing token. So also a second claim to the epoch in force, not only
- * one to an older epoch, changes nothing. */
+/* An epoch belongs to one node for ever: it is the fencing token. So also a second claim to the epoch in force, not
+ * only one to an older epoch, changes nothing. */
 int hw_tenure_apply(struct hw_hot *h, uint64_t node_id, uint64_t epoch, uint64_t wall_ms, uint64_t index)
 {
     const struct hw_node *node = hw_hot_node_by_id(h, node_id);

@@ -4,15 +4,16 @@
  * The hard rule: no key may be written twice. Both branches of a transaction are looked at, whichever will run:
  *
  *   - two puts on one key are refused, unless they are in opposite branches of one transaction;
- *   - a put and a delete that covers its key are refused when they stand in one list of operations, when one of them
- *     stands in the list and the other within a nested transaction of it, and when both are nested and the delete comes
- *     first. (A put that is nested before the delete passes: the delete then has the last word.)
+ *   - a put and a delete that covers its key are refused when they stand in one list of operations, when one of
+ *     them stands in the list and the other within a nested transaction of it, and when both are nested and the
+ *     delete comes first. (A put that is nested before the delete passes: the delete then has the last word.)
  *
- * Unlike etcd, a delete up to "\0" (every key from here) counts as what it is; etcd's check takes it for an empty range.
+ * Unlike etcd's check, which takes the end "\0" literally, this one lets such a delete cover every key from its own on.
  *
  * It takes O(depth * n log n): the branches are visited in the order in which etcd merges its sets; puts and deletes
  * come into force as they are visited, and those of the first branch are out of force while the other is visited.
- * Deletes are kept as ranges over the sorted put keys, in a Fenwick tree (P. Fenwick 1994): add to a range, ask a point.
+ * Deletes are kept as ranges over the sorted put keys, in a Fenwick tree (P. Fenwick 1994): add to a range, ask for a
+ * point.
  */
 #include <stdlib.h>
 #include <string.h>

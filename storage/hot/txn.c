@@ -263,7 +263,8 @@ static int run_put(struct txn_run *run, const struct hw_put *put, struct hw_op_r
     }
     before = hw_index_live(k);
     hw_assert(before != NULL || !(put->ignore_value || put->ignore_lease));
-    v = hw_version_new(hw_index_name(k), put->ignore_value ? hw_slice_of(before->value, before->value_len) : put->value);
+    v = hw_version_new(hw_index_name(k),
+                       put->ignore_value ? hw_slice_of(before->value, before->value_len) : put->value);
     if (v != NULL) {
         v->create_main = before == NULL ? run->main : before->create_main;
         v->version = before == NULL ? 1 : before->version + 1;

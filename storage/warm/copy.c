@@ -117,7 +117,8 @@ int hw_image_install(const char *folder, const char *incoming, struct hw_error *
         return rc;
     }
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        if ((rc = hw_fs_join(beside, folder, HW_IMAGE_FILE, suffixes[i], e)) != 0 || (rc = hw_fs_unlink(beside, e)) != 0) {
+        if ((rc = hw_fs_join(beside, folder, HW_IMAGE_FILE, suffixes[i], e)) != 0 ||
+            (rc = hw_fs_unlink(beside, e)) != 0) {
             return rc;
         }
     }
@@ -180,7 +181,8 @@ int hw_quarantine(const char *folder, const char *name, uint64_t wall_ms, struct
         strcmp(name, QUARANTINE_FOLDER) == 0) {
         return hw_error_set(e, HW_ERR_INVALID, "'%s' is not a file of the data folder", name);
     }
-    if ((rc = hw_fs_join(from, folder, name, "", e)) != 0 || (rc = hw_fs_join(aside, folder, QUARANTINE_FOLDER, "", e)) != 0) {
+    if ((rc = hw_fs_join(from, folder, name, "", e)) != 0 ||
+        (rc = hw_fs_join(aside, folder, QUARANTINE_FOLDER, "", e)) != 0) {
         return rc;
     }
     if (!hw_fs_is_there(from)) {

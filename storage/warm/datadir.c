@@ -22,8 +22,8 @@ static int refuse_locked(const struct hw_datadir *d, struct hw_error *e)
     ssize_t n = pread(d->lock_fd, pid, sizeof pid - 1, 0);
     pid[n > 0 ? n : 0] = '\0';
     pid[strspn(pid, "0123456789")] = '\0';
-    return hw_error_set(e, HW_ERR_LOCKED, "data folder %s is in use by process %s: is another hwagent running?", d->path,
-                        pid[0] == '\0' ? "(unknown)" : pid);
+    return hw_error_set(e, HW_ERR_LOCKED, "data folder %s is in use by process %s: is another hwagent running?",
+                        d->path, pid[0] == '\0' ? "(unknown)" : pid);
 }
 
 static int write_pid(struct hw_datadir *d, const char *path, struct hw_error *e)

@@ -273,8 +273,8 @@ int hw_db_fold_wal(struct hw_db *db, bool now, struct hw_error *e)
     if (!now && db->wal_pages <= HW_DB_WAL_PAGES_MAX) {
         return 0;
     }
-    rc = sqlite3_wal_checkpoint_v2(db->handle, "main", now ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE, NULL,
-                                   NULL);
+    rc = sqlite3_wal_checkpoint_v2(db->handle, "main", now ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE,
+                                   NULL, NULL);
     if (rc != SQLITE_OK && (now || (rc & 0xff) != SQLITE_BUSY)) {
         return hw_db_error(db, rc, e, "fold the WAL into the file");
     }

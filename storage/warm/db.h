@@ -1,8 +1,9 @@
 /* A thin layer over SQLite: connections with our settings, statements, and one place that turns SQLite's codes into
  * ours. Private to storage/warm; only db.c and query.c know sqlite3.h.
  *
- * Life cycle: hw_db_open / hw_db_close. Statements from hw_db_stmt belong to the connection, are prepared once and kept;
- * reset one before leaving it half-way, or its read transaction stays open. One thread at a time uses a connection.
+ * Life cycle: hw_db_open / hw_db_close. Statements from hw_db_stmt belong to the connection, are prepared once and
+ * kept; reset one before leaving it half-way, or its read transaction stays open. One thread at a time uses a
+ * connection.
  *
  * Errors: 0 or a negative hw_err; the text names the file and what SQLite says. Bind failures are kept and come back
  * from the next step, so that a row is bound without a check per column.

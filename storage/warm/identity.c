@@ -243,10 +243,11 @@ int hw_identity_load(struct hw_datadir *d, struct hw_identity *identity, struct 
         rc = parse_format(&c, path, e);
     }
     if (rc == 0 && (fault = parse(&text, &c, identity)) != NULL) {
-        rc = hw_error_set(e, HW_ERR_CORRUPT,
-                          "%s is damaged: %s. Restore it from a copy, or move the data folder away and let the node join "
-                          "again",
-                          path, fault);
+        rc = hw_error_set(
+            e, HW_ERR_CORRUPT,
+            "%s is damaged: %s. Restore it from a copy, or move the data folder away and let the node join "
+            "again",
+            path, fault);
     }
     if (rc != 0) {
         memset(identity, 0, sizeof *identity);

@@ -41,8 +41,8 @@ static int create(const char *path, uint64_t cluster_id, struct hw_error *e)
     struct hw_db *db;
     int rc;
     if ((rc = hw_fs_parent(folder, path, e)) != 0 || (rc = hw_fs_join(part, folder, name, ".new", e)) != 0 ||
-        (rc = set_orphan_aside(folder, name, "-wal", e)) != 0 || (rc = set_orphan_aside(folder, name, "-shm", e)) != 0 ||
-        (rc = hw_fs_unlink(part, e)) != 0) {
+        (rc = set_orphan_aside(folder, name, "-wal", e)) != 0 ||
+        (rc = set_orphan_aside(folder, name, "-shm", e)) != 0 || (rc = hw_fs_unlink(part, e)) != 0) {
         return rc;
     }
     rc = hw_db_open(part, HW_DB_BUILD, &db, e);
@@ -233,8 +233,8 @@ static int write_cut(struct hw_db *db, const struct hw_cut *cut, struct hw_image
 {
     int rc;
     if ((rc = insert_versions(db, cut, head, e)) != 0 ||
-        (rc = hw_events_append(db, cut->events, cut->event_count, head->meta.counters.event_seq, &head->event_hash, e)) !=
-            0) {
+        (rc = hw_events_append(db, cut->events, cut->event_count, head->meta.counters.event_seq, &head->event_hash,
+                               e)) != 0) {
         return rc;
     }
     if (cut->nodes_changed &&

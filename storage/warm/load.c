@@ -124,7 +124,8 @@ static int hand_over(struct loader *l, struct hw_version *v, struct hw_error *e)
 {
     int rc = hw_hot_load_version(l->hot, v);
     if (rc != 0) {
-        return hw_error_set(e, rc, "%s: load revision %" PRId64 ": %s", hw_db_path(l->db), v->mod_main, hw_err_text(rc));
+        return hw_error_set(e, rc, "%s: load revision %" PRId64 ": %s", hw_db_path(l->db), v->mod_main,
+                            hw_err_text(rc));
     }
     return 0;
 }
@@ -155,7 +156,8 @@ static int take_next(struct loader *l, struct slot *slot, struct hw_error *e)
     struct hw_version *v = slot->version;
     struct hw_version *before = l->pending;
     int rc = 0;
-    if (before != NULL && before->key->len == v->key->len && memcmp(before->key->data, v->key->data, v->key->len) == 0) {
+    if (before != NULL && before->key->len == v->key->len &&
+        memcmp(before->key->data, v->key->data, v->key->len) == 0) {
         /* All versions of a key share its bytes; nobody else has seen this record yet. */
         hw_key_name_unref(v->key);
         v->key = hw_key_name_ref(before->key);

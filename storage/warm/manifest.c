@@ -44,7 +44,8 @@ static int read_fields(struct hw_reader *r, const void *data, size_t len, struct
     }
     if (m->image_format > HW_IMAGE_FORMAT) {
         return hw_error_set(e, HW_ERR_VERSION,
-                            "Raft snapshot: it stands for image format %" PRIu32 ", this program knows up to %d: install "
+                            "Raft snapshot: it stands for image format %" PRIu32
+                            ", this program knows up to %d: install "
                             "a newer HotWarm on this node",
                             m->image_format, HW_IMAGE_FORMAT);
     }

@@ -42,8 +42,8 @@ static bool is_harmless_pragma(const char *name, const char *argument)
 
 static bool is_harmless_function(const char *name)
 {
-    static const char *const refused[] = {"load_extension", "fts3_tokenizer", "sqlite_log", "readfile", "writefile",
-                                          "edit"};
+    static const char *const refused[] = {"load_extension", "fts3_tokenizer", "sqlite_log",
+                                          "readfile",       "writefile",      "edit"};
     for (size_t i = 0; name != NULL && i < hw_array_len(refused); i++) {
         if (sqlite3_stricmp(name, refused[i]) == 0) {
             return false;
@@ -244,8 +244,7 @@ static int run(struct hw_db *db, struct query *q, sqlite3_stmt *stmt, size_t row
             rc = hw_error_set(e, HW_ERR_EXHAUSTED, "the answer has more than %zu rows: use LIMIT", rows_max);
         } else if (is_late(q)) {
             rc = refuse(db, q, SQLITE_INTERRUPT, e);
-        } else if ((rc = fill_row(stmt, count, row, e)) == 0 &&
-                   (rc = fn(ctx, count, row->names, row->values)) != 0) {
+        } else if ((rc = fill_row(stmt, count, row, e)) == 0 && (rc = fn(ctx, count, row->names, row->values)) != 0) {
             rc = hw_error_set(e, rc, "the receiver of the rows stopped the query");
         }
     }

@@ -20,7 +20,8 @@ int hw_row_to_version(struct hw_stmt *s, struct hw_version **out, struct hw_erro
     struct hw_slice value = hw_stmt_blob(s, 8);
     struct hw_key_name *name;
     struct hw_version *v;
-    if (sub < 0 || sub > UINT32_MAX || tombstone < 0 || tombstone > 1 || key.len > UINT32_MAX || value.len > UINT32_MAX) {
+    if (sub < 0 || sub > UINT32_MAX || tombstone < 0 || tombstone > 1 || key.len > UINT32_MAX ||
+        value.len > UINT32_MAX) {
         return hw_error_set(e, HW_ERR_CORRUPT, "a row of table revision is damaged (id %lld)",
                             (long long)hw_stmt_i64(s, 0));
     }
@@ -190,8 +191,8 @@ int hw_registry_walk(struct hw_db *db, const struct hw_image_head *head, hw_node
     struct hw_stmt *s;
     struct hw_node node;
     uint64_t hash = 0;
-    int rc = hw_db_stmt(db, "SELECT id, name, peer_address, client_address, added_wall_ms FROM registry ORDER BY id", &s,
-                        e);
+    int rc =
+        hw_db_stmt(db, "SELECT id, name, peer_address, client_address, added_wall_ms FROM registry ORDER BY id", &s, e);
     while (rc == 0 && (rc = hw_stmt_step(s, e)) > 0) {
         if (!take_node(s, &node)) {
             return damaged(s, db, "registry", e);

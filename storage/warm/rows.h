@@ -12,11 +12,12 @@
 /* A version with one reference, and a key name of its own, of the statement's current row. */
 int hw_row_to_version(struct hw_stmt *s, struct hw_version **v, struct hw_error *e);
 int hw_row_insert(struct hw_stmt *s, uint64_t id, const struct hw_version *v, struct hw_error *e);
-#define HW_ROW_INSERT_SQL \
+#define HW_ROW_INSERT_SQL                                                                          \
     "INSERT INTO revision(id, main, sub, key, create_revision, version, lease, tombstone, value) " \
     "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
 
-int hw_registry_replace(struct hw_db *db, const struct hw_node *nodes, size_t count, uint64_t *hash, struct hw_error *e);
+int hw_registry_replace(struct hw_db *db, const struct hw_node *nodes, size_t count, uint64_t *hash,
+                        struct hw_error *e);
 /* Events whose seq is above after_seq; then forget all but the newest HW_HISTORY_MAX. hash is moved along. */
 int hw_events_append(struct hw_db *db, const struct hw_event *events, size_t count, uint64_t after_seq, uint64_t *hash,
                      struct hw_error *e);

@@ -40,7 +40,10 @@ static const struct {
 
 enum field_kind { FIELD_COUNT, FIELD_HEX, FIELD_U32 };
 
-#define FIELD(field_name, kind, member) {field_name, kind, offsetof(struct hw_image_head, member)}
+#define FIELD(field_name, kind, member)                          \
+    {                                                            \
+        field_name, kind, offsetof(struct hw_image_head, member) \
+    }
 static const struct {
     const char *name;
     enum field_kind kind;
@@ -219,7 +222,8 @@ int hw_schema_check(struct hw_db *db, struct hw_error *e)
     }
     if (format > HW_IMAGE_FORMAT) {
         return hw_error_set(e, HW_ERR_VERSION,
-                            "%s has image format %" PRId64 ", this program knows up to %d: install a newer HotWarm; the "
+                            "%s has image format %" PRId64
+                            ", this program knows up to %d: install a newer HotWarm; the "
                             "file was left alone",
                             hw_db_path(db), format, HW_IMAGE_FORMAT);
     }
@@ -270,7 +274,8 @@ int hw_head_read(struct hw_db *db, struct hw_image_head *head, struct hw_error *
         return rc;
     }
     if (found != hw_array_len(fields) + 1 || hash != head_hash(head)) {
-        return hw_error_set(e, HW_ERR_CORRUPT, "%s: table meta is damaged: it does not fit its checksum", hw_db_path(db));
+        return hw_error_set(e, HW_ERR_CORRUPT, "%s: table meta is damaged: it does not fit its checksum",
+                            hw_db_path(db));
     }
     return 0;
 }

@@ -1,9 +1,9 @@
 /* Deleting what compaction made unreachable, a slice at a time.
  *
- * For a row r at or below the compacted revision, every older row of its key is unreachable, and so is r itself if it is
- * a tombstone. The ids of `revision` rise with (main, sub), so one walk over ids from where the last sweep ended finds
- * all of it; each row is looked at once in its life. The place is kept in the head, in the same transaction as the
- * deletes.
+ * For a row r at or below the compacted revision, every older row of its key is unreachable, and so is r itself if it
+ * is a tombstone. The ids of `revision` rise with (main, sub), so one walk over ids from where the last sweep ended
+ * finds all of it; each row is looked at once in its life. The place is kept in the head, in the same transaction as
+ * the deletes.
  *
  * Order matters: older rows of a key go before the tombstone that hides them, or a key would come back to life for
  * whoever loads the image between two slices.

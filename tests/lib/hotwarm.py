@@ -27,12 +27,18 @@ class Failed(Exception):
     """A condition did not come true in time, or a command said no."""
 
 
+_last_port = 0
+
+
 def free_ports(count):
-    """Ports that were free a moment ago, from below the range that the kernel gives to outgoing connections."""
-    low = int(open("/proc/sys/net/ipv4/ip_local_port_range").read().split()[0])
-    ports, candidate = [], 10000 + (os.getpid() * 37) % max(1, low - 11000)
+    """Ports that were free a moment ago, from below the range that the kernel gives to outgoing connections. None is
+    given twice: the port of a node that is down just now is not free."""
+    global _last_port
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        low = int(f.read().split()[0])
+    ports, candidate = [], _last_port or 10000 + (os.getpid() * 37) % max(1, low - 11000)
     while len(ports) < count:
-        candidate = 10000 + (candidate - 10000 + 1) % max(1, low - 10001)
+        candidate = _last_port = 10000 + (candidate - 10000 + 1) % max(1, low - 10001)
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", candidate))
@@ -85,8 +91,12 @@ class Node:
         self.log = os.path.join(cluster.folder, name + ".log")
         self.process = None
 
-    def write_config(self, initial=None, join=None, **extra):
-        lines = ["format: 1", "cluster:", "  name: test"]
+    def write_config(self, initial=None, join=None, cluster=None, node=None, listen=None, **extra):
+        """Sections of `extra` are added as they are (dicts, or one value for a key of the top); the keys of cluster,
+        node and listen are added to what is written here."""
+        name = (cluster or {}).get("name", "test")
+        lines = ["format: 1", "cluster:", f"  name: {name}"]
+        lines += [f"  {k}: {v}" for k, v in (cluster or {}).items() if k != "name"]
         if initial:
             lines.append("  initial:")
             for n in initial:
@@ -94,9 +104,12 @@ class Node:
         if join:
             lines.append("  join:")
             lines += [f"    - {n.peer}" for n in join]
-        lines += ["node:", f"  name: {self.name}", f"  data: {self.data}", "listen:", f"  client: {self.client}",
-                  f"  peer: {self.peer}"]
-        for section, keys in extra.items():
+        own = {"name": self.name, "data": self.data, **(node or {})}
+        listening = {"client": self.client, "peer": self.peer, **(listen or {})}
+        for section, keys in {"node": own, "listen": listening, **extra}.items():
+            if not isinstance(keys, dict):
+                lines.append(f"{section}: {keys}")
+                continue
             lines.append(f"{section}:")
             lines += [f"  {k}: {v}" for k, v in keys.items()]
         with open(self.config, "w") as f:
@@ -137,8 +150,17 @@ class Node:
         return http_get(self.client, "/hot")[0] == 200
 
     def status(self):
-        code, body = http_get(self.client, "/v1/status")
+        """This node's own row of /v1/status; {} when it does not answer."""
+        code, body = http_get(self.client, "/v1/status?local=true")
+        return json.loads(body)["nodes"][0] if code == 200 else {}
+
+    def cluster_status(self):
+        """All of /v1/status, as this node sees it; {} when it does not answer."""
+        code, body = http_get(self.client, "/v1/status", timeout=5.0)
         return json.loads(body) if code == 200 else {}
+
+    def log_lines(self, count=8):
+        return self.log_text().splitlines()[-count:] if os.path.exists(self.log) else []
 
     def log_text(self):
         with open(self.log, errors="replace") as f:
@@ -148,7 +170,10 @@ class Node:
 class Cluster:
     """with Cluster(3) as c: ... stops its agents and removes its folder; keeps the folder when the block fails."""
 
+    live = []  # what a runner shows the logs of when a test fails
+
     def __init__(self, count=3, start=True, folder=None, **extra):
+        Cluster.live.append(self)
         self.folder = folder or tempfile.mkdtemp(prefix="hotwarm-test-")
         self.extra = extra
         ports = free_ports(2 * count)
@@ -162,6 +187,8 @@ class Cluster:
         return self
 
     def __exit__(self, kind, value, trace):
+        if self in Cluster.live:
+            Cluster.live.remove(self)
         for n in self.nodes:
             if n.is_running():
                 try:

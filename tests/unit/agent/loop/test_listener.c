@@ -221,8 +221,13 @@ static int child_without_descriptors(void)
 
 static void without_descriptors_accepting_pauses_and_goes_on(void)
 {
+    const char *preload = getenv("LD_PRELOAD");
     int status = 0;
-    pid_t pid = fork();
+    pid_t pid;
+    if (preload != NULL && strstr(preload, "vgpreload") != NULL) {
+        return; /* valgrind keeps the limit itself, by accepting and closing */
+    }
+    pid = fork();
     if (pid == 0) {
         _exit(child_without_descriptors());
     }

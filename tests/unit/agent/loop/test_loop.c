@@ -384,6 +384,30 @@ static void stop_it(void *ctx)
     hw_loop_stop(ctx);
 }
 
+/* With something else open, a turn that waited after it had run a due timer or a posted function would wait for ever:
+ * this case would hang. */
+static void a_turn_that_has_run_something_does_not_wait(void)
+{
+    struct hw_loop *loop = test_loop_new();
+    bool fired = false;
+    struct step a = step(loop, 'a');
+    struct hw_signal *open = hw_signal_new(loop, SIGUSR2, on_usr1, loop);
+    struct hw_timer *t = hw_timer_new(loop, "due", test_expired, &fired);
+    hw_timer_start(t, 1, 0);
+    usleep(5000);
+    while (!fired) {
+        CHECK(hw_loop_turn(loop, true));
+    }
+    trace[0] = '\0';
+    hw_defer_post(loop, &a.d);
+    while (trace[0] == '\0') {
+        CHECK(hw_loop_turn(loop, true));
+    }
+    hw_timer_free(t);
+    hw_signal_free(open);
+    hw_loop_free(loop);
+}
+
 static void run_returns_after_stop(void)
 {
     struct hw_loop *loop = test_loop_new();
@@ -436,5 +460,6 @@ HW_SUITE(loop_loop, HW_CASE(deferred_run_in_order_of_posting), HW_CASE(a_reposte
          HW_CASE(a_timer_freed_by_another_does_not_run), HW_CASE(a_timer_repeats_until_stopped),
          HW_CASE(a_signal_comes_on_the_loop), HW_CASE(a_scope_closes_once_when_the_last_hold_goes),
          HW_CASE(a_hold_taken_while_closing_delays_the_close),
-         HW_CASE(a_busy_turn_is_counted), HW_CASE(waiting_is_not_being_busy), HW_CASE(run_returns_after_stop),
+         HW_CASE(a_busy_turn_is_counted), HW_CASE(waiting_is_not_being_busy),
+         HW_CASE(a_turn_that_has_run_something_does_not_wait), HW_CASE(run_returns_after_stop),
          HW_CASE(freeing_a_loop_with_an_open_handle_names_it_and_aborts))

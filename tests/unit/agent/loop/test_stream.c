@@ -316,6 +316,38 @@ static void a_half_closed_peer_still_gets_the_answer(void)
     pair_close(&p);
 }
 
+static struct hw_defer answer_defer;
+static struct side *answering;
+
+static void answer_later(struct hw_defer *d)
+{
+    (void)d;
+    CHECK_EQ(hw_stream_write(answering->s, "pong", 4), 0);
+}
+
+static void post_answer(struct side *side, const uint8_t *data, size_t len)
+{
+    (void)data;
+    (void)len;
+    answering = side;
+    hw_defer_init(&answer_defer, answer_later);
+    hw_defer_post(hw_stream_loop(side->s), &answer_defer);
+}
+
+static void an_answer_made_at_the_end_of_the_turn_still_goes_to_a_half_closed_peer(void)
+{
+    struct pair p;
+    char got[16];
+    pair_open_raw(&p);
+    p.b.on_data = post_answer;
+    CHECK_EQ(send(p.fd, "ping", 4, 0), 4);
+    shutdown(p.fd, SHUT_WR);
+    REQUIRE(test_turn_until(p.loop, &p.b.has_ended));
+    CHECK_EQ(recv(p.fd, got, sizeof got, MSG_WAITALL), 4);
+    CHECK(memcmp(got, "pong", 4) == 0);
+    pair_close(&p);
+}
+
 static void a_half_closed_peer_that_does_not_read_is_given_up(void)
 {
     struct pair p;
@@ -500,6 +532,7 @@ HW_SUITE(loop_stream, HW_CASE(ten_megabytes_in_random_pieces_come_back_whole),
          HW_CASE(a_reset_ends_the_stream_with_an_error),
          HW_CASE(a_write_to_a_reset_peer_ends_with_an_error_not_a_signal),
          HW_CASE(a_half_closed_peer_still_gets_the_answer),
+         HW_CASE(an_answer_made_at_the_end_of_the_turn_still_goes_to_a_half_closed_peer),
          HW_CASE(a_half_closed_peer_that_does_not_read_is_given_up), HW_CASE(finish_sends_what_is_queued_first),
          HW_CASE(finish_gives_up_at_its_deadline), HW_CASE(a_paused_stream_delivers_nothing_until_it_goes_on),
          HW_CASE(unread_bytes_come_first_to_the_next_owner), HW_CASE(unread_bytes_wait_while_paused),

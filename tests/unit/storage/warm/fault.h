@@ -1,5 +1,5 @@
-/* Failing the nth file operation: a VFS of SQLite's that wraps the system's, and the seam of storage/warm/fs.h, with one
- * counter for both.
+/* Failing the nth file operation: a VFS of SQLite's that wraps the system's, and the seam of storage/warm/fs.h, with
+ * one counter for both.
  *
  * Usage: fault_install() once; fault_arm(n, kind); run; fault_disarm(); fault_was_hit() says whether operation n was
  * reached: a sweep ends when it was not. Writes that no fsync followed can be undone with fault_power_cut(), once every

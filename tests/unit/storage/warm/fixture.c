@@ -162,7 +162,7 @@ static uint64_t mix(uint64_t hash, const void *data, size_t len)
 uint64_t fixture_digest(struct hw_hot *hot)
 {
     uint64_t numbers[] = {hw_hot_applied(hot), (uint64_t)hw_hot_revision(hot), (uint64_t)hw_hot_compacted(hot),
-                          hw_hot_epoch(hot), hw_hot_hot_node(hot), hw_hot_hash(hot)};
+                          hw_hot_epoch(hot),   hw_hot_hot_node(hot),           hw_hot_hash(hot)};
     uint64_t hash = mix(0, numbers, sizeof numbers);
     for (hw_rev r = hw_hot_compacted(hot) > 0 ? hw_hot_compacted(hot) : 1; r <= hw_hot_revision(hot); r++) {
         hash = hash * 31 + hash_range(hot, r);

@@ -15,9 +15,9 @@
 #define OPERATIONS_MAX 5000
 
 struct scene {
-    const char *path;     /* the image under test */
-    const char *base;     /* what it is before: the first cut and a WAL folded in */
-    struct hw_cut *cut;   /* what brings it from old to new */
+    const char *path;   /* the image under test */
+    const char *base;   /* what it is before: the first cut and a WAL folded in */
+    struct hw_cut *cut; /* what brings it from old to new */
     uint64_t old_digest;
     uint64_t new_digest;
     struct fixture f;

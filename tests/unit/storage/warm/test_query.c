@@ -130,8 +130,14 @@ static void whatever_does_more_than_read_is_refused(void)
 
 static void nonsense_is_refused_in_words(void)
 {
-    static const char *const wrong[] = {"", ";", "-- nothing", "SELEC 1", "SELECT 1; SELECT 2", "SELECT ?1",
-                                        "SELECT * FROM nowhere", "SELECT 1; DROP TABLE meta"};
+    static const char *const wrong[] = {"",
+                                        ";",
+                                        "-- nothing",
+                                        "SELEC 1",
+                                        "SELECT 1; SELECT 2",
+                                        "SELECT ?1",
+                                        "SELECT * FROM nowhere",
+                                        "SELECT 1; DROP TABLE meta"};
     struct hw_image *image = open_sample(true);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         struct answer a = {0};
@@ -145,7 +151,8 @@ static void nonsense_is_refused_in_words(void)
 
 static void rows_time_and_size_are_bounded(void)
 {
-    static const char endless[] = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    static const char endless[] =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
     struct hw_image *image = open_sample(true);
     struct answer a = {0};
     struct hw_error e = {0};

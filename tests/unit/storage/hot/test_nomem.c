@@ -1,0 +1,273 @@
+/* Memory ends at the 1st, 2nd, ... nth allocation: the call says so, the state is as it was, and the same call succeeds
+ * when there is memory again.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/assert.h"
+#include "tests/unit/hw_test.h"
+#include "tests/unit/storage/hot/kit.h"
+#include "tests/unit/storage/hot/nomem.h"
+
+#define ALLOCATIONS_MAX 10000
+
+static void fill(struct kit *k)
+{
+    char key[8];
+    kit_open(k);
+    for (int i = 0; i < 70; i++) {
+        snprintf(key, sizeof key, "k%02d", i % 40);
+        kit_put(k, key, "value");
+    }
+}
+
+struct picture {
+    hw_rev revision;
+    uint64_t applied;
+    uint64_t hash;
+    uint64_t sum;
+    size_t keys;
+    size_t versions;
+    size_t dirty;
+    size_t dirty_bytes;
+    size_t nodes;
+    size_t events;
+};
+
+static struct picture picture_of(struct kit *k)
+{
+    struct picture p;
+    memset(&p, 0, sizeof p);
+    p.revision = hw_hot_revision(k->hot);
+    p.applied = hw_hot_applied(k->hot);
+    p.hash = hw_hot_hash(k->hot);
+    p.sum = kit_hash(k, 0, 1000);
+    p.keys = hw_hot_key_count(k->hot);
+    p.versions = hw_hot_version_count(k->hot);
+    p.dirty = hw_hot_dirty_count(k->hot);
+    p.dirty_bytes = hw_hot_dirty_bytes(k->hot);
+    p.nodes = hw_hot_node_count(k->hot);
+    p.events = hw_hot_event_count(k->hot);
+    return p;
+}
+
+/* Applies with the nth allocation failing, n = 1, 2, ... until it goes through; how many n that took. */
+static unsigned sweep_command(struct kit *k, const struct hw_cmd *cmd, bool with_result)
+{
+    struct picture before = picture_of(k);
+    unsigned n;
+    hw_buf_clear(&k->encoded);
+    REQUIRE(hw_cmd_encode(cmd, &k->encoded) == 0);
+    for (n = 1; n < ALLOCATIONS_MAX; n++) {
+        struct hw_result r;
+        struct hw_error e = {0};
+        struct picture after;
+        bool has_failed;
+        int rc;
+        hw_result_init(&r);
+        nomem_arm(n);
+        rc = hw_hot_apply(k->hot, k->index + 1, k->encoded.data, k->encoded.len, with_result ? &r : NULL, &e);
+        has_failed = nomem_disarm();
+        hw_result_free(&r);
+        CHECK(hw_hot_check(k->hot) == NULL);
+        if (!has_failed) {
+            CHECK_EQ(rc, 0);
+            k->index++;
+            return n;
+        }
+        CHECK_EQ(rc, HW_ERR_NOMEM);
+        CHECK(strstr(e.text, "out of memory") != NULL);
+        after = picture_of(k);
+        CHECK(memcmp(&before, &after, sizeof before) == 0);
+    }
+    return n;
+}
+
+static void a_transaction_that_runs_out_changes_nothing(void)
+{
+    struct hw_op deep[] = {kit_op_put("deep", "1"), kit_op_delete("k2", "k3"), kit_op_get("deep")};
+    struct hw_txn nested = {.success = deep, .success_count = hw_array_len(deep)};
+    struct hw_op ops[] = {kit_op_put("k05", "again"),
+                          kit_op_put("new", "1"),
+                          {.type = HW_OP_RANGE,
+                           .range = {.key = OPEN_END, .range_end = OPEN_END, .sort_target = HW_BY_MOD, .limit = 9}},
+                          kit_op_delete("k1", "k2"),
+                          kit_op_txn(&nested)};
+    struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = {.success = ops, .success_count = hw_array_len(ops)}};
+    ops[0].put.prev_kv = true;
+    ops[3].del.prev_kv = true;
+    for (int with_result = 0; with_result < 2; with_result++) {
+        static struct kit k;
+        if (!nomem_is_available()) {
+            return;
+        }
+        fill(&k);
+        CHECK(sweep_command(&k, &cmd, with_result != 0) > 30);
+        kit_close(&k);
+    }
+}
+
+/* More transactions on the way than the path has room for by itself. */
+static void a_long_path_that_runs_out_changes_nothing(void)
+{
+    static struct kit k;
+    struct hw_op put = kit_op_put("last", "1");
+    struct hw_txn empty = {0};
+    struct hw_op ops[100];
+    struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = {.success = ops, .success_count = hw_array_len(ops)}};
+    for (size_t i = 0; i < hw_array_len(ops); i++) {
+        ops[i] = kit_op_txn(&empty);
+    }
+    ops[99] = put;
+    if (!nomem_is_available()) {
+        return;
+    }
+    fill(&k);
+    CHECK(sweep_command(&k, &cmd, true) > 100);
+    kit_close(&k);
+}
+
+static void registry_and_history_that_run_out_change_nothing(void)
+{
+    static struct kit k;
+    struct hw_cmd cmd = {.type = HW_CMD_NODE_SET};
+    unsigned failures = 0;
+    if (!nomem_is_available()) {
+        return;
+    }
+    kit_open(&k);
+    for (unsigned i = 1; i < 40; i++) {
+        cmd.type = HW_CMD_NODE_SET;
+        cmd.node = (struct hw_node){.id = i};
+        snprintf(cmd.node.name, sizeof cmd.node.name, "n%u", i);
+        failures += sweep_command(&k, &cmd, true) - 1;
+    }
+    cmd = (struct hw_cmd){.type = HW_CMD_EVENT, .event = {.kind = "drill"}};
+    for (unsigned i = 1; i < 40; i++) {
+        failures += sweep_command(&k, &cmd, false) - 1;
+    }
+    CHECK(failures >= 5);
+    kit_close(&k);
+}
+
+static void readers_that_run_out_can_be_closed(void)
+{
+    static struct kit k;
+    struct hw_range r = {
+        .key = OPEN_END, .range_end = OPEN_END, .sort_target = HW_BY_MOD, .sort_order = HW_SORT_DESCEND};
+    bool has_failed = true;
+    if (!nomem_is_available()) {
+        return;
+    }
+    fill(&k);
+    for (unsigned n = 1; has_failed; n++) {
+        struct hw_scan *scan;
+        struct hw_hasher *hasher;
+        int rc;
+        nomem_arm(n);
+        rc = hw_scan_start(k.hot, &r, &scan);
+        while (rc == 0 && (rc = hw_scan_step(scan, 10)) > 0) {
+            rc = 0;
+        }
+        has_failed = nomem_disarm();
+        CHECK_EQ(rc, has_failed ? HW_ERR_NOMEM : 0);
+        hw_scan_close(scan);
+        nomem_arm(1);
+        CHECK_EQ(hw_hasher_start(k.hot, 0, &hasher), HW_ERR_NOMEM);
+        nomem_disarm();
+        CHECK(hasher == NULL);
+    }
+    kit_close(&k);
+}
+
+static void a_cut_that_runs_out_takes_nothing(void)
+{
+    static struct kit k;
+    struct hw_cmd event = {.type = HW_CMD_EVENT, .event = {.kind = "drill"}};
+    struct hw_cmd node = {.type = HW_CMD_NODE_SET, .node = {.id = 1, .name = "n"}};
+    struct hw_cut *cut = NULL;
+    if (!nomem_is_available()) {
+        return;
+    }
+    fill(&k);
+    kit_apply(&k, &event, NULL);
+    kit_apply(&k, &node, NULL);
+    for (unsigned n = 1; cut == NULL; n++) {
+        nomem_arm(n);
+        CHECK_EQ(hw_hot_cut(k.hot, &cut), n <= 3 ? HW_ERR_NOMEM : 0);
+        CHECK(nomem_disarm() == (cut == NULL));
+        CHECK_EQ(hw_hot_dirty_count(k.hot), cut == NULL ? 70 : 0);
+    }
+    CHECK(cut->version_count == 70 && cut->event_count == 2 && cut->nodes_changed);
+    hw_cut_free(cut);
+    kit_close(&k);
+}
+
+static void a_load_that_runs_out_leaves_the_version_with_the_caller(void)
+{
+    static struct kit k;
+    struct hw_cut *cut;
+    struct hw_hot *loaded = hw_hot_new();
+    if (!nomem_is_available()) {
+        hw_hot_free(loaded);
+        return;
+    }
+    kit_open(&k);
+    for (int i = 0; i < 6; i++) {
+        kit_put(&k, i < 3 ? "a" : "b", "v");
+    }
+    REQUIRE(hw_hot_cut(k.hot, &cut) == 0);
+    for (size_t i = 0; i < cut->version_count; i++) {
+        struct hw_version *v = hw_version_ref(cut->versions[i]);
+        bool has_failed = true;
+        for (unsigned n = 1; has_failed; n++) {
+            int rc;
+            nomem_arm(n);
+            rc = hw_hot_load_version(loaded, v);
+            has_failed = nomem_disarm();
+            CHECK_EQ(rc, has_failed ? HW_ERR_NOMEM : 0);
+        }
+    }
+    CHECK_EQ(hw_hot_load_finish(loaded, &(struct hw_hot_counters){.revision = 7}, NULL), 0);
+    CHECK(hw_hot_check(loaded) == NULL);
+    CHECK_EQ(hw_hot_version_count(loaded), 6);
+    hw_cut_free(cut);
+    hw_hot_free(loaded);
+    kit_close(&k);
+}
+
+static void the_rest_says_so(void)
+{
+    struct hw_txn txn = {0};
+    struct hw_op ops[] = {kit_op_put("a", ""), kit_op_put("b", ""), kit_op_delete("c", "")};
+    if (!nomem_is_available()) {
+        return;
+    }
+    txn.success = ops;
+    txn.success_count = hw_array_len(ops);
+    for (unsigned n = 1; n <= 4; n++) {
+        nomem_arm(n);
+        CHECK_EQ(hw_hot_check_txn(&txn, 128, NULL), HW_ERR_NOMEM);
+        nomem_disarm();
+    }
+    nomem_arm(1);
+    CHECK(hw_hot_new() == NULL);
+    nomem_arm(1);
+    CHECK(hw_key_name_new(S("k")) == NULL);
+    for (unsigned n = 1; n < 3; n++) {
+        struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = txn};
+        struct hw_buf b = {0};
+        nomem_arm(n);
+        if (hw_cmd_encode(&cmd, &b) != 0) {
+            CHECK(nomem_disarm() && b.len == 0);
+        }
+        nomem_disarm();
+        hw_buf_free(&b);
+    }
+}
+
+HW_SUITE(hot_nomem, HW_CASE(a_transaction_that_runs_out_changes_nothing),
+         HW_CASE(a_long_path_that_runs_out_changes_nothing), HW_CASE(registry_and_history_that_run_out_change_nothing),
+         HW_CASE(readers_that_run_out_can_be_closed), HW_CASE(a_cut_that_runs_out_takes_nothing),
+         HW_CASE(a_load_that_runs_out_leaves_the_version_with_the_caller), HW_CASE(the_rest_says_so))
