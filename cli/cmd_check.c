@@ -98,7 +98,7 @@ static void hash_print_table(struct hw_ctl *ctl, const struct hash_row *rows)
         snprintf(revision, sizeof revision, "%lld", (long long)r->revision);
         snprintf(compacted, sizeof compacted, "%lld", (long long)r->compacted);
         if (r->answered) {
-            hw_ctl_table_add(t, (const char *[]){ctl->endpoints[i].address, hash, revision, compacted, ""});
+            hw_ctl_table_add(t, (const char *[]){ctl->endpoints[i].address, hash, revision, compacted, NULL});
         } else {
             hw_ctl_table_add(t, (const char *[]){ctl->endpoints[i].address, NULL, NULL, NULL, hw_error_text(&r->e)});
             hw_ctl_table_color(t, "red");
@@ -187,11 +187,11 @@ static int health_print(struct hw_ctl *ctl, const struct health_row *rows, struc
     json_t *list = json_array();
     struct hw_ctl_table *t = hw_ctl_table_new(ctl, headings);
     for (unsigned i = 0; i < ctl->endpoint_count; i++) {
-        const char *why = rows[i].e.code != 0 ? hw_error_text(&rows[i].e) : "";
+        const char *why = rows[i].e.code != 0 ? hw_error_text(&rows[i].e) : NULL;
         char took[HW_CTL_SHORT_SIZE];
         json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o}", "endpoint", ctl->endpoints[i].address, "status",
                                               rows[i].text, "took_ms", hw_ctl_json_number(rows[i].took_ms), "error",
-                                              *why != '\0' ? hw_ctl_json_text(why) : json_null()));
+                                              why != NULL ? hw_ctl_json_text(why) : json_null()));
         hw_ctl_table_add(
             t, (const char *[]){ctl->endpoints[i].address, rows[i].text, hw_ctl_age_text(rows[i].took_ms, took), why});
         if (!rows[i].is_serving) {
@@ -247,7 +247,9 @@ static int version_row(struct hw_ctl *ctl, unsigned i, struct hw_ctl_table *t, j
         return rc;
     }
     r = (Hotwarm__V1__VersionResponse *)answer;
-    hw_ctl_table_add(t, (const char *[]){address, r->node, r->version, r->etcd_version, r->libraft, r->sqlite});
+    hw_ctl_table_add(t,
+                     (const char *[]){address, r->node, r->version, r->etcd_version,
+                                      *r->libraft != '\0' ? r->libraft : NULL, *r->sqlite != '\0' ? r->sqlite : NULL});
     json_array_append_new(list, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "endpoint", address, "node",
                                           hw_ctl_json_text(r->node), "version", hw_ctl_json_text(r->version),
                                           "etcd_version", hw_ctl_json_text(r->etcd_version), "libraft",

@@ -89,10 +89,10 @@ HW_CTL_RUN(sql)
     int rc;
     q.sql = (char *)hw_ctl_word(args, 0);
     q.rows_max = (uint64_t)hw_ctl_number(args, "rows", 0);
-    q.hot_too = hw_ctl_is_set(args, "hot");
+    q.hot_too = hw_ctl_is_set(args, "hot-too");
     rc = hw_ctl_unary(ctl, &query_method, &q.base, &answer, e);
     if (rc == HW_ERR_PRECONDITION && !q.hot_too) {
-        hw_ctl_hint(ctl, "Name a warm node with --endpoints, or allow the hot one with --hot:");
+        hw_ctl_hint(ctl, "Name a warm node with --endpoints, or allow the hot one with --hot-too:");
     }
     if (rc != 0) {
         return rc;

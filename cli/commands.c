@@ -234,15 +234,14 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "sql",
         .arguments = "STATEMENT",
         .help = "Run one read-only SQL statement on a warm node's image",
-        .details =
-            "The answer may be as old as the node's image; it names the revision. The hot node refuses unless --hot\n"
-            "is given; with several endpoints the next one is asked.\n",
+        .details = "The answer may be as old as the node's image; it names the revision. The hot node refuses unless\n"
+                   "--hot-too is given; with several endpoints the next one is asked.\n",
         .json = "columns     [name]\n"
                 "rows        [[text or null; {base64} when it is not UTF-8]]\n"
                 "more        true when --rows cut the answer\n"
                 "revision, image_index, node\n",
         .flags = FLAGS(NUMBER("rows", "N", 1, 1000000, "at most N rows; default 10000"),
-                       SWITCH("hot", "allow the hot node to answer")),
+                       SWITCH("hot-too", "allow the hot node to answer")),
         .examples = EXAMPLES("sql 'SELECT count(*) FROM kv'"),
         .run = hw_ctl_run_sql,
     },

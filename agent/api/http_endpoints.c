@@ -180,6 +180,11 @@ static void handle_root(void *ctx, struct hw_http_req *req)
                                "  /v1/status   all nodes, JSON (?local=true: only this one)\n"
                                "  /v1/version  versions, JSON\n";
     (void)ctx;
+    if (strcmp(hw_http_path(req), "/") != 0) { /* the route matches everything that no other does */
+        static const char unknown[] = "{\"error\": \"not found\", \"message\": \"GET / lists the paths\"}\n";
+        hw_http_reply(req, 404, JSON_TYPE, hw_slice_str(unknown), NULL);
+        return;
+    }
     hw_http_reply(req, 200, TEXT_TYPE, hw_slice_str(text), NULL);
 }
 

@@ -14,7 +14,7 @@
 #include "agent/api/protowire.h"
 #include "proto/hotwarm.pb-c.h"
 
-#define ASK_TIMEOUT_MS 5000
+#define ASK_TIMEOUT_MS 3000
 
 enum stage { HELLO, JOIN, FORM };
 
@@ -133,7 +133,7 @@ static void after_hello(struct addition *a)
     struct hw_node *node = &a->join.node;
     int rc;
     if (a->call_status != HW_GRPC_OK || m == NULL) {
-        fail(a, HW_GRPC_UNAVAILABLE, "nobody answers there: ", a->call_text);
+        fail(a, HW_GRPC_FAILED_PRECONDITION, "nobody answers there: ", a->call_text);
     } else if (strcmp(m->name, node->name) != 0) {
         fail(a, HW_GRPC_FAILED_PRECONDITION, "the node there has another name: ", m->name);
     } else if (strcmp(m->cluster_name, api->config.cluster_name) != 0) {

@@ -178,6 +178,7 @@ static void handle_term(struct hw_exchange *x)
 {
     Hotwarm__V1__TermResponse m = HOTWARM__V1__TERM_RESPONSE__INIT;
     m.term = hw_replica_term(x->api->replica);
+    m.id = x->api->config.node_id;
     hw_exchange_ok_message(x, &m.base);
 }
 

@@ -151,7 +151,7 @@ void hw_admin_query(struct hw_exchange *x)
     }
     if (hw_replica_is_hot(api->replica) && !m->hot_too) {
         hw_exchange_failf(x, HW_GRPC_FAILED_PRECONDITION,
-                          "node %s is hot: queries go to a warm node, or say that the hot one may be used (--hot-too)",
+                          "node %s is hot: queries go to a warm node, or say that the hot one may answer (hwctl sql --hot)",
                           api->config.node_name);
         return;
     }

@@ -5,6 +5,8 @@
 /* What libraft asks of the state machine. */
 
 
+/* Never an error: libraft would free the entries of the message that it handles a second time, and offer the entry again
+ * at its next step. A server that has failed applies nothing more, sends nothing more, and takes no snapshot. */
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
     struct hw_consensus *c = fsm->data;
@@ -15,7 +17,8 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     int rc;
     *result = NULL;
     if (c->has_failed) {
-        return RAFT_SHUTDOWN; /* asked again at every step; the entry must not be applied twice */
+        proposals_lose_inflight(c, HW_ERR_UNKNOWN);
+        return 0;
     }
     mine = proposals_match(c, index);
     rc = frame_entry_decode(buf->base, buf->len, &term, &entry);
@@ -24,12 +27,8 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     }
     if (rc != 0) {
         consensus_fail(c, "log entry %llu cannot be applied: %s", (unsigned long long)index, hw_err_text(rc));
-        if (mine != NULL) {
-            proposals_complete(mine, HW_ERR_UNKNOWN);
-        }
-        return RAFT_SHUTDOWN;
-    }
-    if (mine != NULL) {
+        proposals_lose_inflight(c, HW_ERR_UNKNOWN);
+    } else if (mine != NULL) {
         proposals_complete(mine, 0);
     }
     return 0;

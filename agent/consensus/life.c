@@ -8,6 +8,7 @@
 #include "agent/base/assert.h"
 #include "agent/base/log.h"
 #include "agent/base/rng.h"
+#include "agent/consensus/aio_reaper.h"
 #include "agent/consensus/impl.h"
 
 /* From configuration to a running server, and back. */
@@ -229,6 +230,7 @@ int hw_consensus_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_m
     if (c == NULL) {
         return hw_error_set(e, HW_ERR_NOMEM, "consensus: out of memory");
     }
+    (void)hw_aio_reaped(); /* links the replacement of syscall() in: see aio_reaper.h */
     c->loop = loop;
     c->pool = resolver;
     c->room = (struct disk_room){.folder = c->config.folder, .owner = c, .free_mib = ROOM_MAX};

@@ -152,23 +152,45 @@ static int outgoing_add(struct outgoing *out, struct raft_io_send *req, const st
     return 0;
 }
 
+/* The message for a snapshot was made before the file was read, and points at an address in a configuration that may
+ * have been replaced meanwhile. */
+static const char *address_of(const struct hw_consensus *c, const struct raft_message *m)
+{
+    const struct raft_configuration *conf = &c->raft->configuration;
+    if (m->type != RAFT_INSTALL_SNAPSHOT) {
+        return m->server_address;
+    }
+    for (unsigned i = 0; i < conf->n; i++) {
+        if (conf->servers[i].id == m->server_id) {
+            return conf->servers[i].address;
+        }
+    }
+    return NULL;
+}
+
 static struct outgoing *outgoing_new(struct hw_consensus *c, struct peer *peer, struct raft_io_send *req,
                                      const struct raft_message *m)
 {
-    struct outgoing *out = calloc(1, sizeof *out);
-    size_t len = strlen(m->server_address);
-    if (out == NULL || len >= sizeof out->address || outgoing_add(out, req, m) != 0) {
-        if (out != NULL) {
-            free(out->reqs);
-            free(out->entries);
-        }
+    const char *address = address_of(c, m);
+    size_t len = address != NULL ? strlen(address) : 0;
+    struct outgoing *out;
+    if (address == NULL || len >= sizeof out->address) {
+        return NULL;
+    }
+    out = calloc(1, sizeof *out);
+    if (out == NULL) {
+        return NULL;
+    }
+    if (outgoing_add(out, req, m) != 0) {
+        free(out->reqs);
+        free(out->entries);
         free(out);
         return NULL;
     }
     out->c = c;
     out->peer = peer;
     out->message = *m;
-    memcpy(out->address, m->server_address, len + 1);
+    memcpy(out->address, address, len + 1);
     if (m->type == RAFT_INSTALL_SNAPSHOT && m->install_snapshot.last_index == c->get_index) {
         out->message.install_snapshot.last_term = c->get_term;
     }

@@ -20,7 +20,8 @@
  *  - A leader looks at its contacts at each tick, and takes a follower that has not answered since the last one out of
  *    the pipeline: entries then wait for the next heartbeat. So a leader ticks once per heartbeat, sends one in every
  *    tick, and only others see the fine tick.
- *  - The snapshot file is read after the message for it was made, and may be a newer one; its term is not corrected.
+ *  - The snapshot file is read after the message for it was made: it may be a newer one, whose term is not corrected,
+ *    and the message's address may have been freed.
  *  - A failed read of the snapshot file frees an uninitialized pointer. */
 
 /* One write of a batch holds it once more in memory, in one piece. */

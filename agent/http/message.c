@@ -74,6 +74,10 @@ static int on_field(struct http_parser *p, const char *at, size_t len)
     if (count_header(m, len) != 0) {
         return 1;
     }
+    /* http_parser may be built to let blanks in names pass (RFC 9112 section 5.1 does not). */
+    if (memchr(at, ' ', len) != NULL) {
+        return refuse(m, 400, "a header field's name has a blank");
+    }
     for (size_t i = 0; i < len; i++) {
         hw_buf_put_u8(&m->fields, (uint8_t)(at[i] >= 'A' && at[i] <= 'Z' ? at[i] + 32 : at[i]));
     }
@@ -271,7 +275,7 @@ static int split_target(struct hw_http_message *m)
     http_parser_url_init(&u);
     /* "*" (OPTIONS) and whatever else has no path. */
     if (m->target.len == 0 || http_parser_parse_url((const char *)base, m->target.len, 0, &u) != 0 ||
-        (u.field_set & (1u << UF_PATH)) == 0) {
+        (u.field_set & (1u << UF_PATH)) == 0 || base[u.field_data[UF_PATH].off] != '/') {
         return refuse(m, 400, "the request target is not a path");
     }
     is_fine = decode(&m->path, base + u.field_data[UF_PATH].off, u.field_data[UF_PATH].len, false);

@@ -94,7 +94,7 @@ struct hw_channel_ops {
     void (*on_up)(void *ctx);                 /* may be NULL */
     void (*on_down)(void *ctx, int status);   /* connection lost or refused; may be NULL */
 };
-/* limits NULL: the defaults; ops NULL: none. */
+/* limits NULL: the defaults (also of a server); ops NULL: none. */
 int hw_channel_new(struct hw_loop *loop, struct hw_pool *resolver, const char *address,
                    const struct hw_rpc_limits *limits, const struct hw_channel_ops *ops, void *ctx,
                    struct hw_channel **channel);

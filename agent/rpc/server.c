@@ -155,7 +155,11 @@ int hw_rpc_server_new(struct hw_loop *loop, struct hw_metrics *metrics, const st
     server->loop = loop;
     server->own_metrics = metrics == NULL ? hw_metrics_new() : NULL;
     server->metrics = metrics == NULL ? server->own_metrics : metrics;
-    server->limits = *limits;
+    if (limits != NULL) {
+        server->limits = *limits;
+    } else {
+        hw_rpc_limits_default(&server->limits);
+    }
     server->unknown.label = "unknown";
     method_metrics(server, &server->unknown);
     server->in_flight = hw_metrics_gauge(server->metrics, "hotwarm_grpc_in_flight", NULL, "Calls in progress.");

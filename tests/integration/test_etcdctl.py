@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 import tempfile
-
-from base import ClusterTest, Cluster, Failed, free_ports, http_get, run, wait_for  # noqa: F401
 import unittest
+
+from base import Cluster, ClusterTest, free_ports, http_get, run, wait_for
 
 ENV = {"ETCDCTL_API": "3"}
 
@@ -16,11 +16,8 @@ def etcdctl(endpoint, *args, stdin=None):
     return run("etcdctl", "--endpoints", endpoint, *args, stdin=stdin, env=ENV)
 
 
-def b64(text):
-    return base64.b64encode(text.encode()).decode()
-
-
-TXN_THEN_ELSE = 'value("t/a") = "1"\nversion("t/a") > "0"\nmod("t/a") > "0"\ncreate("t/a") > "0"\nlease("t/a") = "0"\n\n' \
+# No lease(): etcdctl 3.4 panics over it, whatever the server. test_hwctl.py has it.
+TXN_THEN_ELSE = 'value("t/a") = "1"\nversion("t/a") > "0"\nmod("t/a") > "0"\ncreate("t/a") > "0"\n\n' \
     'put t/then yes\nget t/a\n\nput t/else yes\n\n'
 TXN_FAILS = 'value("t/a") = "wrong"\n\nput t/no 1\n\ndel t/then\nget t/a\n\n'
 
@@ -151,7 +148,7 @@ class Etcdctl(ClusterTest):
             self.assertEqual(self.out(n, "get", "t/no"), "")
             for compare, holds in [('version("t/none") = "0"', True), ('value("t/a") > "0"', True),
                                    ('value("t/a") < "0"', False), ('mod("t/a") < "2"', False),
-                                   ('create("t/a") = "1"', False), ('lease("t/a") > "0"', False),
+                                   ('create("t/a") = "1"', False),
                                    ('version("t/a") > "0"', True)]:
                 out = self.out(n, "txn", stdin=f"{compare}\n\n\n\n")
                 self.assertEqual(out.split()[0], "SUCCESS" if holds else "FAILURE", compare)

@@ -65,7 +65,8 @@ struct load {
     uint64_t last_ack_us;
     uint64_t gap_us;
     uint64_t gap_at_us;
-    uint64_t slowest_us;
+    uint32_t *latencies_us; /* one per acknowledgement, for the quantiles */
+    size_t latency_cap;
 };
 
 static void client_next(struct client *c);
@@ -109,9 +110,12 @@ static void acknowledged(struct client *c)
         l->gap_us = now - l->last_ack_us;
         l->gap_at_us = l->last_ack_us - l->start_us;
     }
-    if (now - c->first_try_us > l->slowest_us) {
-        l->slowest_us = now - c->first_try_us;
+    if (l->acks == l->latency_cap) {
+        l->latency_cap = l->latency_cap == 0 ? 65536 : l->latency_cap * 2;
+        l->latencies_us = realloc(l->latencies_us, l->latency_cap * sizeof *l->latencies_us);
+        hw_assert(l->latencies_us != NULL);
     }
+    l->latencies_us[l->acks] = (uint32_t)(now - c->first_try_us);
     l->last_ack_us = now;
     l->acks++;
     c->seq++;
@@ -187,6 +191,32 @@ static void client_next(struct client *c)
     client_send(c);
 }
 
+static int compare_u32(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a;
+    uint32_t y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double quantile_ms(const struct load *l, double q)
+{
+    return l->acks == 0 ? 0 : (double)l->latencies_us[(size_t)(q * (double)(l->acks - 1))] / 1e3;
+}
+
+static void print_result(struct load *l)
+{
+    double seconds = (double)(l->last_ack_us - l->start_us) / 1e6;
+    if (l->acks > 0) {
+        qsort(l->latencies_us, l->acks, sizeof *l->latencies_us, compare_u32);
+    }
+    printf("{\"acknowledged\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"seconds\": %.3f, \"per_second\": %.0f, "
+           "\"p50_ms\": %.3f, \"p90_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f, \"longest_gap_ms\": %.1f, "
+           "\"gap_at_ms\": %.1f, \"start_boottime_us\": %" PRIu64 "}\n",
+           l->acks, l->errors, seconds, seconds > 0 ? (double)l->acks / seconds : 0, quantile_ms(l, 0.5),
+           quantile_ms(l, 0.9), quantile_ms(l, 0.99), quantile_ms(l, 1), (double)l->gap_us / 1e3,
+           (double)l->gap_at_us / 1e3, l->start_us);
+}
+
 static int run_write(struct load *l)
 {
     l->log = fopen(l->o.log, "w");
@@ -214,11 +244,8 @@ static int run_write(struct load *l)
         hw_timer_free(l->clients[i].timer);
     }
     fclose(l->log);
-    printf("{\"acknowledged\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"seconds\": %.3f, \"per_second\": %.0f, "
-           "\"longest_gap_ms\": %.1f, \"gap_at_ms\": %.1f, \"slowest_put_ms\": %.1f, \"start_boottime_us\": %" PRIu64 "}\n",
-           l->acks, l->errors, (double)(l->last_ack_us - l->start_us) / 1e6,
-           (double)l->acks * 1e6 / (double)(l->last_ack_us - l->start_us + 1), (double)l->gap_us / 1e3,
-           (double)l->gap_at_us / 1e3, (double)l->slowest_us / 1e3, l->start_us);
+    print_result(l);
+    free(l->latencies_us);
     free(l->clients);
     return l->acks > 0 ? 0 : 1;
 }

@@ -7,7 +7,7 @@
 
 #include "agent/base/assert.h"
 
-enum disk_op_kind { OP_APPEND, OP_TRUNCATE, OP_PUT, OP_GET };
+enum disk_op_kind { DISK_APPEND, DISK_TRUNCATE, DISK_PUT, DISK_GET };
 
 struct disk_op {
     struct sim_event event;
@@ -215,19 +215,19 @@ static void on_op(struct sim *s, struct sim_event *e)
     struct server *v = op->server;
     (void)s;
     switch (op->op) {
-    case OP_APPEND:
+    case DISK_APPEND:
         do_append(op);
         break;
-    case OP_TRUNCATE:
+    case DISK_TRUNCATE:
         if (!v->disk.is_broken) {
             write_truncate(&v->disk, op->index);
         }
         op_end(op, &v->disk.ops);
         break;
-    case OP_PUT:
+    case DISK_PUT:
         do_put(op);
         break;
-    case OP_GET: {
+    case DISK_GET: {
         struct raft_io_snapshot_get *req = op->get;
         raft_io_snapshot_get_cb cb = op->get_cb;
         op_end(op, &v->disk.gets);
@@ -261,7 +261,7 @@ static int io_append(struct raft_io *io, struct raft_io_append *req, const struc
                      raft_io_append_cb cb)
 {
     struct server *v = of(io);
-    struct disk_op *op = op_new(v, OP_APPEND);
+    struct disk_op *op = op_new(v, DISK_APPEND);
     req->cb = cb;
     op->append = req;
     op->entries = entries;
@@ -279,7 +279,7 @@ static int io_truncate(struct raft_io *io, raft_index index)
     if (index >= v->disk.next_index) {
         return 0;
     }
-    op = op_new(v, OP_TRUNCATE);
+    op = op_new(v, DISK_TRUNCATE);
     op->index = index;
     v->disk.next_index = index;
     op_queue(op, "truncate");
@@ -290,7 +290,7 @@ static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
                            const struct raft_snapshot *snapshot, raft_io_snapshot_put_cb cb)
 {
     struct server *v = of(io);
-    struct disk_op *op = op_new(v, OP_PUT);
+    struct disk_op *op = op_new(v, DISK_PUT);
     op->put = req;
     op->put_cb = cb;
     op->snapshot = snapshot;
@@ -305,7 +305,7 @@ static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
 static int io_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb)
 {
     struct server *v = of(io);
-    struct disk_op *op = op_new(v, OP_GET);
+    struct disk_op *op = op_new(v, DISK_GET);
     op->get = req;
     op->get_cb = cb;
     TAILQ_INSERT_TAIL(&v->disk.gets, op, link);
@@ -375,17 +375,17 @@ void disk_power_cut(struct server *v)
     struct disk *d = &v->disk;
     struct disk_op *op;
     TAILQ_FOREACH(op, &d->ops, link) {
-        unsigned n = op->op == OP_APPEND ? op->n : 1;
+        unsigned n = op->op == DISK_APPEND ? op->n : 1;
         unsigned done = d->is_broken ? 0 : (unsigned)sim_below(v->sim, n + 1);
-        for (unsigned i = 0; op->op == OP_APPEND && i < done; i++) {
+        for (unsigned i = 0; op->op == DISK_APPEND && i < done; i++) {
             write_entry(d, &op->entries[i]);
         }
-        if (op->op == OP_TRUNCATE && done > 0) {
+        if (op->op == DISK_TRUNCATE && done > 0) {
             write_truncate(d, op->index);
-        } else if (op->op == OP_PUT && done > 0) {
+        } else if (op->op == DISK_PUT && done > 0) {
             write_snapshot(d, op->snapshot, op->trailing);
         }
-        v->sim->stats.torn += op->op == OP_APPEND && done > 0;
+        v->sim->stats.torn += op->op == DISK_APPEND && done > 0;
         if (done < n || d->is_broken) {
             break;
         }
@@ -399,9 +399,9 @@ void disk_cancel(struct server *v)
     while ((op = TAILQ_FIRST(&d->ops)) != NULL) {
         struct disk_op saved = *op;
         op_end(op, &d->ops);
-        if (saved.op == OP_APPEND) {
+        if (saved.op == DISK_APPEND) {
             saved.append->cb(saved.append, RAFT_CANCELED);
-        } else if (saved.op == OP_PUT) {
+        } else if (saved.op == DISK_PUT) {
             saved.put_cb(saved.put, RAFT_CANCELED);
         }
     }

@@ -47,6 +47,7 @@ static void copy_entries(struct raft_append_entries *a)
     const struct raft_entry *from = a->entries;
     size_t bytes = 0;
     uint8_t *batch;
+    uint8_t *at;
     if (a->n_entries == 0) {
         a->entries = NULL;
         return;
@@ -57,11 +58,12 @@ static void copy_entries(struct raft_append_entries *a)
     batch = raft_malloc(bytes);
     a->entries = raft_malloc(a->n_entries * sizeof a->entries[0]);
     hw_assert(batch != NULL && a->entries != NULL);
+    at = batch;
     for (unsigned i = 0; i < a->n_entries; i++) {
         a->entries[i] = from[i];
-        a->entries[i].batch = a->entries[0].batch = i == 0 ? batch : a->entries[0].batch;
-        a->entries[i].buf.base = memcpy(batch, from[i].buf.base, from[i].buf.len);
-        batch += from[i].buf.len;
+        a->entries[i].batch = batch;
+        a->entries[i].buf.base = memcpy(at, from[i].buf.base, from[i].buf.len);
+        at += from[i].buf.len;
     }
 }
 

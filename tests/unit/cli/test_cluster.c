@@ -264,7 +264,7 @@ static void sql_asks_the_next_node_when_one_refuses(void)
                        "\"image_index\":0,\"node\":\"b\"}\n");
     fake_refuse(warm, "/hotwarm.v1.Admin/Query", HW_GRPC_FAILED_PRECONDITION, "this node is hot");
     CHECK_EQ(fixture_run(fx, "sql", "SELECT 1", NULL), 4);
-    CHECK(strstr(fx->err, "--hot") != NULL);
+    CHECK(strstr(fx->err, "--hot-too") != NULL);
     fixture_free(fx);
 }
 

@@ -258,13 +258,13 @@ static void calm_down(struct sim *s)
     for (unsigned i = 0; i < s->n; i++) {
         raft_fixture_set_network_latency(&s->f, i, 15);
         raft_fixture_set_disk_latency(&s->f, i, 10);
-        if (!raft_fixture_alive(&s->f, i)) {
+        if (!raft_fixture_alive(&s->f, i) && !s->nodes[i].has_failed) {
             raft_fixture_revive(&s->f, i);
         }
     }
     for (unsigned i = 0; i < s->n; i++) {
         for (unsigned j = 0; j < s->n; j++) {
-            if (i != j) {
+            if (i != j && !s->nodes[i].has_failed && !s->nodes[j].has_failed) {
                 raft_fixture_reconnect(&s->f, i, j);
                 raft_fixture_desaturate(&s->f, i, j);
             }
@@ -291,7 +291,7 @@ static void disturb(struct sim *s)
     case 3:
         if (raft_fixture_alive(&s->f, i)) {
             raft_fixture_kill(&s->f, i);
-        } else {
+        } else if (!s->nodes[i].has_failed) {
             raft_fixture_revive(&s->f, i);
         }
         break;
@@ -327,6 +327,9 @@ static void step(struct sim *s)
         if (raft_fixture_alive(&s->f, i)) {
             durable_step(&s->nodes[i]);
             hw_consensus_step(s->nodes[i].c);
+            if (s->nodes[i].has_failed) {
+                raft_fixture_kill(&s->f, i); /* its process exits */
+            }
         }
     }
 }
@@ -352,40 +355,64 @@ static void storm_step(struct sim *s)
     }
 }
 
-/* One more write, acknowledged, and all have it. */
-static bool is_settled(struct sim *s)
+/* The leader of the highest term. The fixture's own notion waits for servers that were made spares unbeknown to them. */
+static struct sim_node *leader_of(struct sim *s)
 {
-    unsigned leader = raft_fixture_leader_index(&s->f);
-    if (leader == s->n || s->nodes[leader].has_failed) {
-        return false;
-    }
+    struct sim_node *leader = NULL;
+    uint64_t term = 0;
     for (unsigned i = 0; i < s->n; i++) {
         struct hw_consensus_view v;
-        struct hw_consensus_view lv;
-        hw_consensus_view(s->nodes[leader].c, &lv);
         hw_consensus_view(s->nodes[i].c, &v);
-        if (!s->nodes[i].has_failed && v.role != HW_ROLE_SPARE &&
-            (v.applied_index != lv.last_index || s->nodes[i].index != s->nodes[leader].index)) {
+        if (v.is_leader && v.term > term && raft_fixture_alive(&s->f, i)) {
+            leader = &s->nodes[i];
+            term = v.term;
+        }
+    }
+    return leader;
+}
+
+/* All that take part by the leader's configuration have what it has. */
+static bool is_settled(struct sim *s, struct sim_node *leader)
+{
+    struct hw_member members[NODES];
+    size_t count = hw_consensus_members(leader->c, members, NODES);
+    struct hw_consensus_view lv;
+    hw_consensus_view(leader->c, &lv);
+    for (size_t i = 0; i < count; i++) {
+        struct sim_node *n = &s->nodes[members[i].id - 1];
+        struct hw_consensus_view v;
+        hw_consensus_view(n->c, &v);
+        if (!n->has_failed && members[i].role != HW_ROLE_SPARE &&
+            (v.applied_index != lv.last_index || n->index != leader->index)) {
             return false;
         }
     }
     return true;
 }
 
+/* One more write, acknowledged, and all have it. */
 static bool settle(struct sim *s)
 {
     raft_time end = raft_fixture_time(&s->f) + CALM_MS;
-    size_t last = PROPOSALS_MAX;
+    raft_time next = 0;
+    struct sim_write *last = NULL;
     calm_down(s);
     while (raft_fixture_time(&s->f) < end && s->broken == NULL) {
-        unsigned leader = raft_fixture_leader_index(&s->f);
+        struct sim_node *leader;
         step(s);
-        if (leader < s->n && (last == PROPOSALS_MAX || (s->writes[last].status != 0 && s->writes[last].status != 1))) {
-            last = s->write_count < PROPOSALS_MAX ? s->write_count : PROPOSALS_MAX;
-            propose(s, &s->nodes[leader]);
-            last = last == s->write_count ? PROPOSALS_MAX : last;
+        if (hw_rng_below(&s->rng, 500) == 0) { /* the fixture's are fixed: two candidates could tie for ever */
+            raft_fixture_set_randomized_election_timeout(&s->f, (unsigned)hw_rng_below(&s->rng, s->n),
+                                                         1000 + (unsigned)hw_rng_below(&s->rng, 1000));
         }
-        if (last < PROPOSALS_MAX && s->writes[last].status == 0 && is_settled(s)) {
+        leader = leader_of(s);
+        if (raft_fixture_time(&s->f) >= next && leader != NULL &&
+            (last == NULL || (last->status != 0 && last->status != 1))) {
+            size_t before = s->write_count;
+            next = raft_fixture_time(&s->f) + 500;
+            propose(s, leader);
+            last = s->write_count > before ? &s->writes[before] : NULL;
+        }
+        if (leader != NULL && last != NULL && last->status == 0 && is_settled(s, leader)) {
             return true;
         }
     }
@@ -413,6 +440,25 @@ static int no_truncate(struct raft_io *io, raft_index index)
     (void)io;
     (void)index;
     return 0;
+}
+
+static void dump(struct sim *s)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        struct hw_consensus_view v;
+        struct hw_member m[NODES];
+        size_t count = hw_consensus_members(s->nodes[i].c, m, NODES);
+        struct raft *r = raft_fixture_get(&s->f, i);
+        hw_consensus_view(s->nodes[i].c, &v);
+        printf("\n  server %u: %s term %llu leader %llu commit %llu applied %llu last %llu stored %llu failed %d durable %d index %llu image %llu proposals %zu roles",
+               i + 1, raft_state_name(r->state), (unsigned long long)v.term, (unsigned long long)v.leader_id,
+               (unsigned long long)v.commit_index, (unsigned long long)v.applied_index,
+               (unsigned long long)v.last_index, r->last_stored, s->nodes[i].has_failed, s->nodes[i].wants_durable,
+               (unsigned long long)s->nodes[i].index, (unsigned long long)s->nodes[i].image_index, v.proposals);
+        for (size_t k = 0; k < count; k++) {
+            printf(" %s", hw_role_name(m[k].role));
+        }
+    }
 }
 
 static void sim_open(struct sim *s, uint64_t seed)
@@ -466,6 +512,7 @@ static const char *sim_run(uint64_t seed)
     }
     if (s->broken == NULL && !settle(s)) {
         broke(s, "the cluster did not settle");
+        dump(s);
     }
     raft_fixture_close(&s->f);
     for (unsigned i = 0; i < s->n; i++) {
