@@ -148,8 +148,8 @@ static void handle_switchover(struct hw_exchange *x)
     if (m->to[0] != '\0') {
         node = hw_hot_node_by_name(hw_replica_hot(api->replica), m->to);
         if (node == NULL) {
-            hw_exchange_failf(x, HW_GRPC_NOT_FOUND, "there is no node named \"%.63s\": `hwctl node list` shows the names",
-                              m->to);
+            hw_exchange_failf(x, HW_GRPC_NOT_FOUND,
+                              "there is no node named \"%.63s\": `hwctl node list` shows the names", m->to);
             return;
         }
         if (node->id == api->config.node_id) {
@@ -245,10 +245,10 @@ const struct hw_service_method hw_admin_methods[] = {
     {"/hotwarm.v1.Admin/NodeList", handle_status, 0, STATUS_TIMEOUT_MS},
     {"/hotwarm.v1.Admin/NodeAdd", hw_admin_node_add,
      HW_METHOD_HOT | HW_METHOD_CLUSTER | HW_METHOD_FORWARDED | HW_METHOD_IDEMPOTENT, CHANGE_TIMEOUT_MS},
-    {"/hotwarm.v1.Admin/NodeRemove", handle_node_remove,
-     HW_METHOD_HOT | HW_METHOD_CLUSTER | HW_METHOD_FORWARDED, CHANGE_TIMEOUT_MS},
-    {"/hotwarm.v1.Admin/Switchover", handle_switchover,
-     HW_METHOD_HOT | HW_METHOD_CLUSTER | HW_METHOD_FORWARDED, SWITCHOVER_TIMEOUT_MS + 5000},
+    {"/hotwarm.v1.Admin/NodeRemove", handle_node_remove, HW_METHOD_HOT | HW_METHOD_CLUSTER | HW_METHOD_FORWARDED,
+     CHANGE_TIMEOUT_MS},
+    {"/hotwarm.v1.Admin/Switchover", handle_switchover, HW_METHOD_HOT | HW_METHOD_CLUSTER | HW_METHOD_FORWARDED,
+     SWITCHOVER_TIMEOUT_MS + 5000},
     {"/hotwarm.v1.Admin/History", handle_history, HW_METHOD_REPLICA, 0},
     {"/hotwarm.v1.Admin/Query", hw_admin_query, HW_METHOD_REPLICA, 15000},
     {"/hotwarm.v1.Admin/Version", handle_version, 0, 0},

@@ -121,7 +121,7 @@ static void on_tick(void *ctx)
 
 static int copy_config(struct hw_api_config *to, const struct hw_api_config *from)
 {
-    const char **strings[] = {&to->client_listen, &to->peer_listen, &to->client_address,
+    const char **strings[] = {&to->client_listen, &to->peer_listen,  &to->client_address,
                               &to->peer_address,  &to->cluster_name, &to->node_name};
     int rc = 0;
     *to = *from;
@@ -134,7 +134,7 @@ static int copy_config(struct hw_api_config *to, const struct hw_api_config *fro
 
 static void free_config(struct hw_api_config *c)
 {
-    const char *strings[] = {c->client_listen, c->peer_listen, c->client_address,
+    const char *strings[] = {c->client_listen, c->peer_listen,  c->client_address,
                              c->peer_address,  c->cluster_name, c->node_name};
     for (size_t i = 0; i < hw_array_len(strings); i++) {
         free((void *)strings[i]);
@@ -255,7 +255,7 @@ bool hw_api_is_ready(struct hw_api *api, const char **why)
         const char *why;
     } reasons[] = {
         {"loading", "the node is loading its state"},
-        {"waiting", "the node waits for the other initial nodes"},
+        {"waiting", "the node waits for the other initial nodes, or to be added to a cluster"},
         {"forming", "the cluster is being formed"},
         {"joining", "the node waits to be let into the cluster"},
         {"rebuilding", "the node is fetching an image from a peer"},

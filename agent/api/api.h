@@ -50,8 +50,7 @@ struct hw_form_member {
 struct hw_api_ops {
     void (*hello)(void *ctx, struct hw_hello *hello);
     /* Another node says what the cluster is. 0: accepted and stored; else why not. */
-    int (*form)(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count,
-                struct hw_error *e);
+    int (*form)(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count, struct hw_error *e);
 };
 
 int hw_api_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_metrics *metrics,

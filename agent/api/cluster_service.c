@@ -87,8 +87,9 @@ static void refuse_remove(struct hw_exchange *x)
 
 static void refuse_update(struct hw_exchange *x)
 {
-    hw_exchange_fail(x, HW_GRPC_UNIMPLEMENTED,
-                     "a node says its addresses itself: change its configuration and restart it, or see `hwctl node add`");
+    hw_exchange_fail(
+        x, HW_GRPC_UNIMPLEMENTED,
+        "a node says its addresses itself: change its configuration and restart it, or see `hwctl node add`");
 }
 
 static void refuse_promote(struct hw_exchange *x)

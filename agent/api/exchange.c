@@ -268,8 +268,8 @@ bool hw_exchange_try_here(struct hw_exchange *x)
 
 static void refuse_without_replica(struct hw_exchange *x)
 {
-    hw_exchange_failf(x, HW_GRPC_UNAVAILABLE, "node %s is %s: it has no state to answer from",
-                      x->api->config.node_name, hw_api_phase(x->api));
+    hw_exchange_failf(x, HW_GRPC_UNAVAILABLE, "node %s is %s: it has no state to answer from", x->api->config.node_name,
+                      hw_api_phase(x->api));
 }
 
 static void route(struct hw_exchange *x)
@@ -289,7 +289,8 @@ static void route(struct hw_exchange *x)
     }
 }
 
-/* Not at once: libraft refuses proposals while it hands the leadership over, and this node would still call itself hot. */
+/* Not at once: libraft refuses proposals while it hands the leadership over, and this node would still call itself hot.
+ */
 void hw_exchange_reroute(struct hw_exchange *x)
 {
     struct hw_exchanges *all = &x->api->exchanges;

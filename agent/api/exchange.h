@@ -113,7 +113,8 @@ struct hw_buf *hw_exchange_out(struct hw_exchange *x);
 /* etcd's header, as of now. */
 struct hw_header hw_exchange_header(const struct hw_exchange *x, hw_rev revision);
 
-/* Unpack the request into the shared arena; valid until the next hw_exchange_unpack of anybody. NULL: already refused. */
+/* Unpack the request into the shared arena; valid until the next hw_exchange_unpack of anybody. NULL: already refused.
+ */
 void *hw_exchange_unpack(struct hw_exchange *x, const ProtobufCMessageDescriptor *descriptor);
 
 /* Put a command into the log. Then on_applied runs with its result (code 0 only); any other end is answered here. */

@@ -1,5 +1,5 @@
-/* grpc.health.v1.Health (https://github.com/grpc/grpc/blob/master/doc/health-checking.md). The services it knows: "" (the
- * node can answer), "hot" (it is hot), "warm" (it can answer and is not hot). Watch tells of changes within
+/* grpc.health.v1.Health (https://github.com/grpc/grpc/blob/master/doc/health-checking.md). The services it knows: ""
+ * (the node can answer), "hot" (it is hot), "warm" (it can answer and is not hot). Watch tells of changes within
  * HW_API_TICK_MS. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* HTTP on the client port: probes for load balancers and orchestrators (/livez, /readyz, /hot, /warm answer 200 or 503),
- * metrics, and the cluster's status as JSON. */
+/* HTTP on the client port: probes for load balancers and orchestrators (/livez, /readyz, /hot, /warm answer 200 or
+ * 503), metrics, and the cluster's status as JSON. */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -50,10 +50,10 @@ static void reply_probe(struct hw_api *api, struct hw_http_req *req, bool is_ok,
 {
     bool has_state = hw_api_has_state(api);
     bool is_hot = has_state && hw_replica_is_hot(api->replica);
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:I}", "status", is_ok ? "ok" : "unavailable", "reason",
-                             is_ok || reason == NULL ? "" : reason, "node", api->config.node_name, "tier",
-                             is_hot ? "hot" : "warm", "epoch",
-                             (json_int_t)(has_state ? hw_hot_epoch(hw_replica_hot(api->replica)) : 0));
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:s, s:I}", "status", is_ok ? "ok" : "unavailable", "reason",
+                  is_ok || reason == NULL ? "" : reason, "node", api->config.node_name, "tier", is_hot ? "hot" : "warm",
+                  "epoch", (json_int_t)(has_state ? hw_hot_epoch(hw_replica_hot(api->replica)) : 0));
     reply_json(req, is_ok ? 200 : 503, json);
 }
 
@@ -99,19 +99,19 @@ static json_t *id_json(uint64_t id)
 
 static json_t *node_json(const Hotwarm__V1__NodeStatus *n)
 {
-    return json_pack("{s:o, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:o, s:s, "
-                     "s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-                     "id", id_json(n->id), "name", n->name, "tier", n->tier, "role", n->role, "health", n->health,
-                     "phase", n->phase, "is_answering", n->is_answering, "term", (json_int_t)n->term, "epoch",
-                     (json_int_t)n->epoch, "applied_index", (json_int_t)n->applied_index, "commit_index",
-                     (json_int_t)n->commit_index, "lag", (json_int_t)n->lag, "image_index", (json_int_t)n->image_index,
-                     "image_age_ms", (json_int_t)n->image_age_ms, "peer_address", n->peer_address, "client_address",
-                     n->client_address, "revision", (json_int_t)n->revision, "compacted", (json_int_t)n->compacted,
-                     "state_hash", id_json(n->state_hash), "version", n->version, "key_count",
-                     (json_int_t)n->key_count, "state_bytes", (json_int_t)n->state_bytes, "uptime_ms",
-                     (json_int_t)n->uptime_ms, "proposals", (json_int_t)n->proposals, "rebuild_done_bytes",
-                     (json_int_t)n->rebuild_done_bytes, "rebuild_total_bytes", (json_int_t)n->rebuild_total_bytes,
-                     "loop_stalls", (json_int_t)n->loop_stalls, "loop_busy_us_max", (json_int_t)n->loop_busy_us_max);
+    return json_pack(
+        "{s:o, s:s, s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:o, s:s, "
+        "s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        "id", id_json(n->id), "name", n->name, "tier", n->tier, "role", n->role, "health", n->health, "phase", n->phase,
+        "is_answering", n->is_answering, "term", (json_int_t)n->term, "epoch", (json_int_t)n->epoch, "applied_index",
+        (json_int_t)n->applied_index, "commit_index", (json_int_t)n->commit_index, "lag", (json_int_t)n->lag,
+        "image_index", (json_int_t)n->image_index, "image_age_ms", (json_int_t)n->image_age_ms, "peer_address",
+        n->peer_address, "client_address", n->client_address, "revision", (json_int_t)n->revision, "compacted",
+        (json_int_t)n->compacted, "state_hash", id_json(n->state_hash), "version", n->version, "key_count",
+        (json_int_t)n->key_count, "state_bytes", (json_int_t)n->state_bytes, "uptime_ms", (json_int_t)n->uptime_ms,
+        "proposals", (json_int_t)n->proposals, "rebuild_done_bytes", (json_int_t)n->rebuild_done_bytes,
+        "rebuild_total_bytes", (json_int_t)n->rebuild_total_bytes, "loop_stalls", (json_int_t)n->loop_stalls,
+        "loop_busy_us_max", (json_int_t)n->loop_busy_us_max);
 }
 
 static void status_done(void *arg, const Hotwarm__V1__StatusResponse *m)
@@ -148,8 +148,9 @@ static void handle_status(void *ctx, struct hw_http_req *req)
 static void handle_version(void *ctx, struct hw_http_req *req)
 {
     struct hw_api *api = ctx;
-    reply_json(req, 200, json_pack("{s:s, s:s, s:s}", "version", HW_VERSION, "etcd_version", HW_ETCD_VERSION, "node",
-                                   api->config.node_name));
+    reply_json(req, 200,
+               json_pack("{s:s, s:s, s:s}", "version", HW_VERSION, "etcd_version", HW_ETCD_VERSION, "node",
+                         api->config.node_name));
 }
 
 /* ---- text ---- */
@@ -191,10 +192,14 @@ static void handle_root(void *ctx, struct hw_http_req *req)
 void hw_http_endpoints_add(struct hw_api *api)
 {
     struct hw_http_route routes[] = {
-        {"GET", "/livez", handle_livez, api},       {"GET", "/readyz", handle_readyz, api},
-        {"GET", "/hot", handle_hot, api},           {"GET", "/warm", handle_warm, api},
-        {"GET", "/metrics", handle_metrics, api},   {"GET", "/v1/status", handle_status, api},
-        {"GET", "/v1/version", handle_version, api}, {"GET", "/", handle_root, api},
+        {"GET", "/livez", handle_livez, api},
+        {"GET", "/readyz", handle_readyz, api},
+        {"GET", "/hot", handle_hot, api},
+        {"GET", "/warm", handle_warm, api},
+        {"GET", "/metrics", handle_metrics, api},
+        {"GET", "/v1/status", handle_status, api},
+        {"GET", "/v1/version", handle_version, api},
+        {"GET", "/", handle_root, api},
     };
     hw_http_server_add(api->http, routes, hw_array_len(routes));
 }

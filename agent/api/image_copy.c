@@ -168,8 +168,8 @@ static void copy_done(struct hw_job *job)
     if (c->e.code != 0) {
         copy_decided(c, HW_COPY_FAILED);
     } else {
-        hw_log_info(HW_COMPONENT, "image copied for sending",
-                    "token=%016" PRIx64 " index=%" PRIu64 " bytes=%" PRIu64, c->token, c->meta.counters.applied, c->size);
+        hw_log_info(HW_COMPONENT, "image copied for sending", "token=%016" PRIx64 " index=%" PRIu64 " bytes=%" PRIu64,
+                    c->token, c->meta.counters.applied, c->size);
         copy_decided(c, HW_COPY_READY);
     }
     hw_copy_release(c);
@@ -271,8 +271,9 @@ int hw_copy_take(struct hw_api *api, uint64_t index, struct hw_copy **copy, stru
     struct hw_copy *c;
     int rc;
     if (index > applied) {
-        return hw_error_set(e, HW_ERR_UNAVAILABLE, "node %s has applied the log only up to index %" PRIu64
-                            ", %" PRIu64 " is asked for", api->config.node_name, applied, index);
+        return hw_error_set(e, HW_ERR_UNAVAILABLE,
+                            "node %s has applied the log only up to index %" PRIu64 ", %" PRIu64 " is asked for",
+                            api->config.node_name, applied, index);
     }
     if (index == 0) {
         index = applied;
@@ -286,8 +287,10 @@ int hw_copy_take(struct hw_api *api, uint64_t index, struct hw_copy **copy, stru
         }
     }
     if (!make_room(api)) {
-        return hw_error_set(e, HW_ERR_EXHAUSTED, "node %s is sending %d copies of its image already: try again later, "
-                            "or ask another node", api->config.node_name, HW_COPIES_MAX);
+        return hw_error_set(e, HW_ERR_EXHAUSTED,
+                            "node %s is sending %d copies of its image already: try again later, "
+                            "or ask another node",
+                            api->config.node_name, HW_COPIES_MAX);
     }
     rc = copy_new(api, index, copy);
     if (rc != 0) {

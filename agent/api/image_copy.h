@@ -1,9 +1,9 @@
 /* Private to agent/api: copies of the image that are being sent to somebody (image_stream.c).
  *
- * A copy is a file data/transfer/<token>.db at one applied index, made on the replica's worker. Streams that ask for the
- * same or an older index share it. It is kept for HW_COPY_KEEP_MS after its last use, so that a broken transfer can go on where it
- * stopped, and deleted then; what a crash leaves behind is deleted when the next replica starts. At most HW_COPIES_MAX.
- * Files are touched on the worker only. Loop thread.
+ * A copy is a file data/transfer/<token>.db at one applied index, made on the replica's worker. Streams that ask for
+ * the same or an older index share it. It is kept for HW_COPY_KEEP_MS after its last use, so that a broken transfer can
+ * go on where it stopped, and deleted then; what a crash leaves behind is deleted when the next replica starts. At most
+ * HW_COPIES_MAX. Files are touched on the worker only. Loop thread.
  */
 #ifndef HW_API_IMAGE_COPY_H
 #define HW_API_IMAGE_COPY_H

@@ -339,7 +339,8 @@ void hw_image_streams_close(struct hw_api *api)
     for (s = TAILQ_FIRST(&api->images.streams); s != NULL; s = next) {
         next = TAILQ_NEXT(s, link);
         if (s->call != NULL) {
-            stream_end(s, HW_GRPC_UNAVAILABLE, "this node is stopping: go on with the same token later, or ask another node");
+            stream_end(s, HW_GRPC_UNAVAILABLE,
+                       "this node is stopping: go on with the same token later, or ask another node");
         }
     }
 }

@@ -12,8 +12,8 @@ enum { OP_RANGE = 1, OP_PUT = 2, OP_DELETE = 3, OP_TXN = 4 };
 
 static size_t header_size(const struct hw_header *h)
 {
-    return hw_pb_uint_size(h->cluster_id) + hw_pb_uint_size(h->member_id) +
-           hw_pb_uint_size((uint64_t)h->revision) + hw_pb_uint_size(h->raft_term);
+    return hw_pb_uint_size(h->cluster_id) + hw_pb_uint_size(h->member_id) + hw_pb_uint_size((uint64_t)h->revision) +
+           hw_pb_uint_size(h->raft_term);
 }
 
 void hw_encode_header(struct hw_buf *out, const struct hw_header *h)
@@ -113,8 +113,9 @@ static size_t op_size(const struct hw_header *inner, const struct hw_op_result *
 {
     switch (op->type) {
     case HW_OP_RANGE:
-        return hw_pb_message_size(header_size(inner)) + kvs_size(op->range.kvs, op->range.kv_count, op->range.keys_only) +
-               hw_pb_uint_size(op->range.more) + hw_pb_uint_size((uint64_t)op->range.count);
+        return hw_pb_message_size(header_size(inner)) +
+               kvs_size(op->range.kvs, op->range.kv_count, op->range.keys_only) + hw_pb_uint_size(op->range.more) +
+               hw_pb_uint_size((uint64_t)op->range.count);
     case HW_OP_PUT:
         return put_size(inner, op->range.kv_count > 0 ? op->range.kvs[0] : NULL);
     case HW_OP_DELETE:

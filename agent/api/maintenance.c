@@ -266,8 +266,9 @@ static void handle_move_leader(struct hw_exchange *x)
 
 static void refuse_defragment(struct hw_exchange *x)
 {
-    hw_exchange_fail(x, HW_GRPC_UNIMPLEMENTED,
-                     "defragmenting is not needed: rows that compaction made unreachable are removed in the background");
+    hw_exchange_fail(
+        x, HW_GRPC_UNIMPLEMENTED,
+        "defragmenting is not needed: rows that compaction made unreachable are removed in the background");
 }
 
 static void refuse_snapshot(struct hw_exchange *x)

@@ -164,8 +164,7 @@ static void after_join(struct addition *a)
         hw_exchange_reroute(a->x);
         addition_free(a);
     } else if (a->status != 0) {
-        fail(a, hw_grpc_of_err(a->status), "",
-             a->join.e.text[0] != '\0' ? a->join.e.text : hw_err_text(a->status));
+        fail(a, hw_grpc_of_err(a->status), "", a->join.e.text[0] != '\0' ? a->join.e.text : hw_err_text(a->status));
     } else if (a->hello->cluster_id == api->cluster_id) {
         succeed(a);
     } else {

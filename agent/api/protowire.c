@@ -33,7 +33,7 @@ void hw_pb_begin_message(struct hw_buf *b, unsigned field, size_t len)
 }
 
 bool hw_protowire_next(struct hw_reader *r, unsigned *field, enum hw_pb_type *type, uint64_t *number,
-                  struct hw_slice *bytes)
+                       struct hw_slice *bytes)
 {
     uint64_t tag;
     if (r->failed || hw_reader_left(r) == 0) {

@@ -53,7 +53,7 @@ void hw_pb_begin_message(struct hw_buf *b, unsigned field, size_t len);
 /* The next field of a message: false at its end, or when it is malformed (r->failed). For HW_PB_BYTES `bytes` is the
  * content, for the others `number` is the value. Groups are malformed. */
 bool hw_protowire_next(struct hw_reader *r, unsigned *field, enum hw_pb_type *type, uint64_t *number,
-                  struct hw_slice *bytes);
+                       struct hw_slice *bytes);
 
 /* Append a protobuf-c message. HW_ERR_NOMEM. */
 int hw_pack(const ProtobufCMessage *message, struct hw_buf *out);

@@ -150,9 +150,10 @@ void hw_admin_query(struct hw_exchange *x)
         return;
     }
     if (hw_replica_is_hot(api->replica) && !m->hot_too) {
-        hw_exchange_failf(x, HW_GRPC_FAILED_PRECONDITION,
-                          "node %s is hot: queries go to a warm node, or say that the hot one may answer (hwctl sql --hot)",
-                          api->config.node_name);
+        hw_exchange_failf(
+            x, HW_GRPC_FAILED_PRECONDITION,
+            "node %s is hot: queries go to a warm node, or say that the hot one may answer (hwctl sql --hot)",
+            api->config.node_name);
         return;
     }
     if (api->queries >= QUERIES_MAX) {

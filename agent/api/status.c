@@ -225,8 +225,9 @@ static void ask(struct collector *c, struct asked *a, const struct hw_member *me
     m.local = 1;
     hw_buf_init(&packed);
     a->request.ops = &request_ops;
-    if (hw_pack(&m.base, &packed) == 0 && hw_request_start(channel, &a->request, STATUS_PATH, NULL, HW_STATUS_TIMEOUT_MS,
-                                                           true, hw_buf_slice(&packed), true) == 0) {
+    if (hw_pack(&m.base, &packed) == 0 &&
+        hw_request_start(channel, &a->request, STATUS_PATH, NULL, HW_STATUS_TIMEOUT_MS, true, hw_buf_slice(&packed),
+                         true) == 0) {
         a->is_busy = true;
         c->busy++;
     }

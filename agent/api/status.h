@@ -29,8 +29,8 @@ void hw_status_answer_own(struct hw_exchange *x);
 /* The cluster's part of the answer: name, id, hot node, epoch. hot_node has room for HW_NODE_NAME_MAX. */
 void hw_status_cluster(struct hw_api *api, Hotwarm__V1__StatusResponse *m, char *hot_node);
 
-/* Ask every member, at most HW_STATUS_TIMEOUT_MS long; those that do not answer are listed as "down". done runs once, in
- * a later turn; the message is valid within it. HW_ERR_NOMEM. Without a replica only this node is listed. */
+/* Ask every member, at most HW_STATUS_TIMEOUT_MS long; those that do not answer are listed as "down". done runs once,
+ * in a later turn; the message is valid within it. HW_ERR_NOMEM. Without a replica only this node is listed. */
 #define HW_STATUS_TIMEOUT_MS 1000
 int hw_status_collect(struct hw_api *api, void (*done)(void *arg, const Hotwarm__V1__StatusResponse *m), void *arg);
 

@@ -73,8 +73,8 @@ bool hw_range_convert(const Etcdserverpb__RangeRequest *m, struct hw_range *rang
     if (m->key.len == 0) {
         return refuse(refusal, HW_REFUSE_EMPTY_KEY);
     }
-    if ((int)m->sort_order < HW_SORT_NONE || (int)m->sort_order > HW_SORT_DESCEND ||
-        (int)m->sort_target < HW_BY_KEY || (int)m->sort_target > HW_BY_VALUE) {
+    if ((int)m->sort_order < HW_SORT_NONE || (int)m->sort_order > HW_SORT_DESCEND || (int)m->sort_target < HW_BY_KEY ||
+        (int)m->sort_target > HW_BY_VALUE) {
         return refuse(refusal, HW_REFUSE_SORT_OPTION);
     }
     *range = (struct hw_range){
@@ -199,8 +199,7 @@ static bool convert_ops(Etcdserverpb__RequestOp **from, size_t count, struct hw_
 bool hw_txn_convert(const Etcdserverpb__TxnRequest *m, struct hw_arena *arena, struct hw_txn *txn,
                     enum hw_refusal *refusal)
 {
-    *txn = (struct hw_txn){
-        .compare_count = m->n_compare, .success_count = m->n_success, .failure_count = m->n_failure};
+    *txn = (struct hw_txn){.compare_count = m->n_compare, .success_count = m->n_success, .failure_count = m->n_failure};
     txn->compares = hw_arena_alloc(arena, m->n_compare * sizeof *txn->compares);
     if (txn->compares == NULL) {
         return refuse(refusal, HW_REFUSE_NO_MEMORY);

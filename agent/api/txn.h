@@ -11,8 +11,8 @@
 #include "proto/etcd.pb-c.h"
 #include "storage/hot/command.h"
 
-/* Nesting and number of operations, read from the bytes: unpacking recurses and allocates for each, so this comes first.
- * False, and the refusal: MALFORMED, TXN_TOO_DEEP, TOO_MANY_OPS (HW_TXN_OPS_HARD_MAX over all branches). */
+/* Nesting and number of operations, read from the bytes: unpacking recurses and allocates for each, so this comes
+ * first. False, and the refusal: MALFORMED, TXN_TOO_DEEP, TOO_MANY_OPS (HW_TXN_OPS_HARD_MAX over all branches). */
 bool hw_txn_is_unpackable(struct hw_slice message, enum hw_refusal *refusal);
 
 bool hw_range_convert(const Etcdserverpb__RangeRequest *m, struct hw_range *range, enum hw_refusal *refusal);

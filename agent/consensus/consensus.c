@@ -177,12 +177,17 @@ void hw_consensus_view(const struct hw_consensus *c, struct hw_consensus_view *v
 
 size_t hw_consensus_members(const struct hw_consensus *c, struct hw_member *members, size_t max)
 {
+    const struct raft_configuration *configuration;
     size_t n = 0;
     if (c->life != LIFE_STARTED) {
         return 0;
     }
-    for (unsigned i = 0; i < c->raft->configuration.n && n < max; i++) {
-        const struct raft_server *s = &c->raft->configuration.servers[i];
+    /* While a leader's snapshot is being installed its configuration is the newest that is known here; a node that has
+     * just been let in has no other, and needs one to know whom to fetch the image from. */
+    configuration = c->put.state != PUT_IDLE && c->put.trailing == 0 ? &c->put.snapshot->configuration
+                                                                     : &c->raft->configuration;
+    for (unsigned i = 0; i < configuration->n && n < max; i++) {
+        const struct raft_server *s = &configuration->servers[i];
         struct hw_member *m = &members[n++];
         m->id = s->id;
         m->role = role_of(s->role);

@@ -94,6 +94,9 @@ static int on_value(struct http_parser *p, const char *at, size_t len)
         m->is_in_value = true;
         hw_buf_put_u8(&m->fields, 0);
     }
+    if (memchr(at, '\0', len) != NULL) {
+        return refuse(m, 400, "a header field has a zero byte");
+    }
     if (count_header(m, len) != 0) {
         return 1;
     }
@@ -104,10 +107,13 @@ static int on_headers(struct http_parser *p)
 {
     struct hw_http_message *m = p->data;
     const char *expect;
-    /* Closes the last value; twice, should the parser ever give a name without one: lookup() walks by zeros. */
-    hw_buf_put_u8(&m->fields, 0);
-    hw_buf_put_u8(&m->fields, 0);
-    m->is_in_value = false;
+    if (m->field_count > 0) {
+        if (!m->is_in_value) {
+            hw_buf_put_u8(&m->fields, 0); /* a name that the parser gave no value for: lookup() walks by zeros */
+        }
+        hw_buf_put_u8(&m->fields, 0);
+        m->is_in_value = false;
+    }
     m->method = http_method_str((enum http_method)p->method);
     m->is_head = p->method == HTTP_HEAD;
     m->keeps_alive = http_should_keep_alive(p) != 0;
@@ -316,7 +322,7 @@ int hw_http_message_feed(struct hw_http_message *m, const uint8_t *data, size_t 
 static const char *lookup(const struct hw_buf *pairs, const char *name)
 {
     const char *p = (const char *)pairs->data;
-    const char *end = p + pairs->len;
+    const char *end = p != NULL ? p + pairs->len : NULL;
     while (p < end) {
         const char *value = p + strlen(p) + 1;
         if (strcmp(p, name) == 0) {

@@ -172,8 +172,10 @@ static void stream_start(struct hw_replica *r)
 {
     struct hw_rebuild *b = &r->rebuild;
     Hotwarm__V1__SnapshotRequest m = HOTWARM__V1__SNAPSHOT_REQUEST__INIT;
-    struct hw_peer *p = pick_source(r);
+    struct hw_peer *p;
     uint8_t packed[64];
+    hw_peers_sync(r); /* a node just let in learns its peers from the manifest's configuration */
+    p = pick_source(r);
     if (p == NULL) {
         hw_timer_start(b->retry, RETRY_MS, 0);
         return;
@@ -395,11 +397,14 @@ static void on_retry(void *ctx)
     if (!b->is_wanted || b->is_installed || b->is_streaming || r->phase != HW_PHASE_MEMBER) {
         return;
     }
-    if (b->has_ended || b->is_writing) {
+    if (b->is_writing || b->pending.len > PENDING_MAX / 2) {
         writer_kick(r);
-        return;
+        hw_timer_start(b->retry, RETRY_MS, 0); /* the disk is behind: ask for more when it has caught up */
+    } else if (b->has_ended) {
+        writer_kick(r);
+    } else {
+        stream_start(r);
     }
-    stream_start(r);
 }
 
 void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id)
@@ -423,6 +428,7 @@ void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id)
         hw_replica_consensus_ops.make_durable(r, &(struct hw_durable){.index = index});
         return;
     }
+    hw_peers_sync(r); /* a node that was just let in knows its peers from this snapshot only */
     stream_start(r);
     r->ops->on_change(r->ctx);
 }

@@ -89,7 +89,8 @@ static void decided(struct hw_call *call, enum hw_grpc status)
     struct hw_rpc_server *server = call->connection->server;
     struct hw_rpc_method *method = call->method != NULL ? call->method : &server->unknown;
     hw_rpc_server_count(server, method, status);
-    if (call->is_open) {
+    if (call->is_admitted) {
+        call->is_admitted = false;
         hw_histogram_observe_us(method->seconds, hw_mono_us() - call->start_us);
         atomic_fetch_sub_explicit(&server->in_flight->value, 1, memory_order_relaxed);
     }
@@ -149,6 +150,9 @@ void hw_rpc_call_close(struct hw_h2_stream *s, uint32_t h2_error)
     (void)h2_error;
     call->is_closed = true;
     if (!call->is_open) {
+        if (call->is_admitted) {
+            decided(call, HW_GRPC_CANCELLED);
+        }
         call->is_ended = true;
     } else if (!call->is_ended && !call->is_cancelled) {
         cancelled(call, HW_GRPC_CANCELLED);
@@ -188,7 +192,7 @@ static void pseudo_header(struct hw_call *call, struct hw_slice name, struct hw_
 void hw_rpc_call_header(struct hw_h2_stream *s, struct hw_slice name, struct hw_slice value)
 {
     struct hw_call *call = call_of(s);
-    if (call->is_open || call->is_ended) {
+    if (call->is_admitted || call->is_ended || call->is_cancelled) {
         return; /* trailers of the client: gRPC has none */
     }
     call->header_bytes += name.len + value.len + HEADER_OVERHEAD_BYTES;
@@ -259,14 +263,15 @@ void hw_rpc_call_headers(struct hw_h2_stream *s, bool end)
 {
     struct hw_call *call = call_of(s);
     struct hw_rpc_server *server = call->connection->server;
-    if (!call->is_open && !call->is_ended && is_welcome(call)) {
-        call->is_open = true;
+    if (!call->is_admitted && !call->is_ended && !call->is_cancelled && is_welcome(call)) {
+        call->is_admitted = true;
         call->start_us = hw_mono_us();
         atomic_fetch_add_explicit(&server->in_flight->value, 1, memory_order_relaxed);
         if (call->timeout_ms != UINT64_MAX) {
             hw_deadline_set(&server->deadlines, &call->deadline, call->timeout_ms);
         }
-        if (call->method->m.on_open != NULL) {
+        if (call->method->m.on_unary == NULL) {
+            call->is_open = true;
             call->method->m.on_open(call->method->m.ctx, call);
         }
     }
@@ -277,7 +282,7 @@ void hw_rpc_call_headers(struct hw_h2_stream *s, bool end)
 
 static bool is_listening(const struct hw_call *call)
 {
-    return call->is_open && !call->is_ended && !call->is_cancelled;
+    return call->is_admitted && !call->is_ended;
 }
 
 void hw_rpc_call_message(struct hw_h2_stream *s, struct hw_slice message)
@@ -291,10 +296,10 @@ void hw_rpc_call_message(struct hw_h2_stream *s, struct hw_slice message)
         if (m->on_message != NULL) {
             m->on_message(m->ctx, call, message);
         }
-    } else if (call->has_message) {
+    } else if (call->is_open) {
         hw_rpc_call_abort(call, HW_GRPC_INTERNAL, "grpc: more than one message for a call that takes one");
     } else {
-        call->has_message = true;
+        call->is_open = true;
         m->on_unary(m->ctx, call, message);
     }
 }
@@ -302,17 +307,9 @@ void hw_rpc_call_message(struct hw_h2_stream *s, struct hw_slice message)
 void hw_rpc_call_bad_message(struct hw_h2_stream *s, enum hw_grpc status, const char *text)
 {
     struct hw_call *call = call_of(s);
-    if (!is_listening(call)) {
-        return;
+    if (is_listening(call)) {
+        hw_rpc_call_abort(call, status, text);
     }
-    if (call->method->m.on_unary != NULL && !call->has_message) {
-        /* The handler has never seen it. */
-        atomic_fetch_sub_explicit(&call->connection->server->in_flight->value, 1, memory_order_relaxed);
-        call->is_open = false;
-        refuse(call, status, text);
-        return;
-    }
-    hw_rpc_call_abort(call, status, text);
 }
 
 void hw_rpc_call_half_close(struct hw_h2_stream *s)
@@ -325,8 +322,8 @@ void hw_rpc_call_half_close(struct hw_h2_stream *s)
         if (call->method->m.on_half_close != NULL) {
             call->method->m.on_half_close(call->method->m.ctx, call);
         }
-    } else if (!call->has_message) {
-        hw_rpc_call_bad_message(s, HW_GRPC_INTERNAL, "grpc: the call ended without its message");
+    } else if (!call->is_open) {
+        hw_rpc_call_abort(call, HW_GRPC_INTERNAL, "grpc: the call ended without its message");
     }
 }
 
@@ -378,7 +375,7 @@ const char *hw_call_peer(const struct hw_call *call)
 const char *hw_call_header(const struct hw_call *call, const char *name)
 {
     const char *p = (const char *)call->headers.data;
-    const char *end = p + call->headers.len;
+    const char *end = p != NULL ? p + call->headers.len : NULL;
     while (p < end) {
         const char *value = p + strlen(p) + 1;
         if (strcmp(p, name) == 0) {

@@ -30,7 +30,7 @@ struct hw_rpc_limits {
     size_t header_bytes_max;     /* header list of a call, default 16 KiB */
     size_t send_queue_bytes_max; /* not yet sent bytes of a connection beyond which calls are refused, default 64 MiB */
     unsigned ping_ms;            /* keep-alive ping of clients, default 2000; 0: none */
-    unsigned ping_timeout_ms;    /* default 2000 */
+    unsigned ping_timeout_ms;    /* default 2000; of servers: a client's SETTINGS must come within five times this */
 };
 void hw_rpc_limits_default(struct hw_rpc_limits *l);
 
@@ -41,9 +41,9 @@ struct hw_call; /* server side */
 
 struct hw_method {
     const char *path; /* "/etcdserverpb.KV/Put" */
-    /* Unary and server-streaming: one request message. NULL for a streaming request. */
+    /* Unary and server-streaming: runs when the one request message is complete. NULL for a streaming request. */
     void (*on_unary)(void *ctx, struct hw_call *call, struct hw_slice message);
-    /* Client-streaming and bidirectional: */
+    /* Client-streaming and bidirectional; on_open is then needed, the others may be NULL: */
     void (*on_open)(void *ctx, struct hw_call *call);
     void (*on_message)(void *ctx, struct hw_call *call, struct hw_slice message);
     void (*on_half_close)(void *ctx, struct hw_call *call); /* the client sends no more */
@@ -76,12 +76,13 @@ const char *hw_call_peer(const struct hw_call *call);
 const char *hw_call_header(const struct hw_call *call, const char *name);
 /* Send one message; copies. HW_ERR_EXHAUSTED above the queue limit, HW_ERR_CANCELLED. */
 int hw_call_send(struct hw_call *call, struct hw_slice message);
-/* Bytes of this call not yet given to the connection, and when to go on. */
+/* Bytes of this call not yet given to the connection, and when to go on: on_drain runs at the end of a turn in which
+ * bytes of this call have left and no more than HW_STREAM_LOW remain, so a sender may stop at any size below that. */
 size_t hw_call_queued(const struct hw_call *call);
 void hw_call_on_drain(struct hw_call *call, void (*on_drain)(void *data, struct hw_call *call));
 /* End with a status; text may be NULL. The pointer is dead afterwards. */
 void hw_call_end(struct hw_call *call, enum hw_grpc status, const char *text);
-/* One message and OK. */
+/* One message and OK; RESOURCE_EXHAUSTED when hw_call_send refuses it. */
 void hw_call_reply(struct hw_call *call, struct hw_slice message);
 
 /* ---- client ---- */

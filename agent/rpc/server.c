@@ -9,6 +9,8 @@
 
 /* After the grace of a shutdown: for the statuses of the calls that it has cut off. */
 #define LAST_WORDS_MS 500
+/* How often ping_timeout_ms a new client has for its SETTINGS. */
+#define HANDSHAKE_TIMES 5
 
 void hw_rpc_limits_default(struct hw_rpc_limits *l)
 {
@@ -50,6 +52,7 @@ void hw_rpc_server_add(struct hw_rpc_server *server, const struct hw_method *met
         struct hw_rpc_method *method;
         HASH_FIND_STR(server->methods, methods[i].path, method);
         hw_assert(method == NULL && methods[i].path[0] == '/');
+        hw_assert(methods[i].on_unary != NULL || methods[i].on_open != NULL);
         method = calloc(1, sizeof *method);
         hw_assert(method != NULL);
         method->m = methods[i];
@@ -145,6 +148,13 @@ static void on_grace(void *ctx)
     hw_timer_start(server->grace, LAST_WORDS_MS, 0);
 }
 
+static void on_handshake_due(struct hw_deadline *d)
+{
+    struct hw_rpc_connection *c = hw_container_of(d, struct hw_rpc_connection, handshake);
+    hw_counter_add(c->server->protocol_errors, 1);
+    hw_h2_close(c->h2);
+}
+
 int hw_rpc_server_new(struct hw_loop *loop, struct hw_metrics *metrics, const struct hw_rpc_limits *limits,
                       struct hw_rpc_server **out)
 {
@@ -171,6 +181,7 @@ int hw_rpc_server_new(struct hw_loop *loop, struct hw_metrics *metrics, const st
     TAILQ_INIT(&server->connections);
     SLIST_INIT(&server->spare_calls);
     hw_deadlines_init(&server->deadlines, loop, "rpc server deadlines", hw_rpc_call_due);
+    hw_deadlines_init(&server->handshakes, loop, "rpc server handshakes", on_handshake_due);
     server->grace = hw_timer_new(loop, "rpc server grace", on_grace, server);
     hw_defer_init(&server->closed, on_closed_turn);
     *out = server;
@@ -210,6 +221,7 @@ void hw_rpc_server_free(struct hw_rpc_server *server)
         hw_h2_close(c->h2);
     }
     hw_deadlines_close(&server->deadlines);
+    hw_deadlines_close(&server->handshakes);
     hw_rpc_server_release(server);
 }
 
@@ -231,7 +243,8 @@ void hw_rpc_connection_release(struct hw_rpc_connection *c)
 
 static void on_up(void *ctx)
 {
-    (void)ctx;
+    struct hw_rpc_connection *c = ctx;
+    hw_deadline_clear(&c->server->handshakes, &c->handshake);
 }
 
 static void on_goaway(void *ctx)
@@ -251,6 +264,7 @@ static void on_end(void *ctx, int status)
     struct hw_rpc_connection *c = ctx;
     struct hw_rpc_server *server = c->server;
     (void)status;
+    hw_deadline_clear(&server->handshakes, &c->handshake);
     c->h2 = NULL;
     TAILQ_REMOVE(&server->connections, c, link);
     server->connection_count--;
@@ -316,6 +330,9 @@ void hw_rpc_server_accept(struct hw_rpc_server *server, struct hw_stream *stream
         free(c);
         drop(stream);
         return;
+    }
+    if (server->limits.ping_timeout_ms != 0) {
+        hw_deadline_set(&server->handshakes, &c->handshake, (uint64_t)HANDSHAKE_TIMES * server->limits.ping_timeout_ms);
     }
     TAILQ_INSERT_TAIL(&server->connections, c, link);
     server->connection_count++;

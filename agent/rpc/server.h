@@ -25,7 +25,8 @@ struct hw_rpc_connection {
     struct hw_rpc_server *server;
     struct hw_h2 *h2; /* NULL: ended */
     TAILQ_ENTRY(hw_rpc_connection) link;
-    size_t queued_bytes; /* of all calls */
+    struct hw_deadline handshake; /* for the client's SETTINGS */
+    size_t queued_bytes;          /* of all calls */
     unsigned call_count;
     struct hw_rpc_method *last_method; /* clients repeat themselves */
     char peer[64];
@@ -47,8 +48,8 @@ struct hw_call {
     bool is_post;
     bool is_grpc;
     bool is_header_bad; /* out of memory, or a timeout that is none */
-    bool is_open;       /* the handler has it */
-    bool has_message;   /* of a unary method */
+    bool is_admitted;   /* counts as in flight until its status is decided */
+    bool is_open;       /* the handler has it; of a unary method: with its message */
     bool is_cancelled;  /* the status is decided and counted, the handler has not ended it */
     bool is_ended;      /* by the handler, or never given to one */
     bool is_closed;     /* the stream is gone */
@@ -63,7 +64,8 @@ struct hw_rpc_server {
     struct hw_rpc_limits limits;
     struct hw_rpc_method *methods; /* uthash by path */
     struct hw_rpc_method unknown;
-    struct hw_deadlines deadlines;
+    struct hw_deadlines deadlines;  /* of calls */
+    struct hw_deadlines handshakes; /* of connections */
     TAILQ_HEAD(, hw_rpc_connection) connections; /* with h2 */
     unsigned connection_count;
     size_t call_count;

@@ -139,9 +139,11 @@ int hw_h2_on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t 
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     hw_buf_append(&h2->out, header, 9);
-    hw_buf_append(&h2->out, s->out.data + s->out_pos, len);
-    s->out_pos += len;
-    *s->account -= len;
+    if (len > 0) {
+        hw_buf_append(&h2->out, s->out.data + s->out_pos, len);
+        s->out_pos += len;
+        *s->account -= len;
+    }
     if (s->out_pos == s->out.len) {
         s->out_pos = 0;
         keep_or_free(&s->out);
@@ -185,6 +187,9 @@ static int write_out(struct hw_h2 *h2)
     } else {
         rc = hw_stream_write(h2->stream, h2->out.data, h2->out.len);
         hw_buf_clear(&h2->out);
+        if (h2->out.cap > GIVE_BYTES_MIN) {
+            hw_buf_free(&h2->out); /* an idle connection must not keep what a busy moment needed */
+        }
     }
     h2->is_stalled = hw_stream_queued(h2->stream) > HW_STREAM_HIGH;
     return rc;

@@ -195,7 +195,7 @@ def main():
             rows.append(row(f"put, {clients} clients, server CPU of all nodes", a["server_us_per_put"],
                             b["server_us_per_put"], "us", "less is better"))
         keys = [json.loads(run("etcdctl", "--endpoints", s.hot().client, "-w", "json", "get", "put", "--prefix",
-                               "--count-only", env={"ETCDCTL_API": "3"})[1])["count"] for s in (ours, theirs)]
+                               "--limit", "1", env={"ETCDCTL_API": "3"})[1])["count"] for s in (ours, theirs)]
         a, b = rss_mb(ours.nodes), rss_mb(theirs.nodes)
         rows.append(row("resident memory of a node, after the puts", a, b, "MiB", f"keys held: {keys[0]:,} and {keys[1]:,}"))
     gaps = {"hotwarm": [], "etcd": [], "etcd tuned": []}

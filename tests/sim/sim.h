@@ -318,7 +318,7 @@ struct sim {
     struct sim_event_tree events;
     uint64_t trace;
     bool has_failed;
-    char failure[512];
+    char failure[640];
     struct sim_stats stats;
     struct checks checks;
 

@@ -105,6 +105,7 @@ static void on_op_done(struct hw_proposal *p, int status)
     check_done(op, status);
     if (op->kind == OP_ACQUIRE) {
         op->server->is_acquiring = false;
+        op->server->acquire_term = status == 0 ? op->server->acquire_term : 0; /* refused: a later turn claims again */
     }
     hw_result_free(&op->result);
     free(op);
@@ -267,12 +268,12 @@ static void describe(struct sim *s, char *text, size_t size)
         if (v->is_up) {
             hw_consensus_view(v->consensus, &view);
         }
-        n += (size_t)snprintf(text + n, size - n, " [%u id %llu %s term %llu leader %llu %s last %llu commit %llu applied "
-                              "%llu%s]", i, (unsigned long long)v->id, v->is_up ? "up" : "down",
-                              (unsigned long long)view.term, (unsigned long long)view.leader_id,
-                              hw_role_name(view.role), (unsigned long long)view.last_index,
+        n += (size_t)snprintf(text + n, size - n, " [%u id %llu %s %s%s term %llu leader %llu last %llu commit %llu "
+                              "applied %llu%s%s]", i, (unsigned long long)v->id, v->is_up ? "up" : "down",
+                              hw_role_name(view.role), server_is_hot(v) ? " hot" : "", (unsigned long long)view.term,
+                              (unsigned long long)view.leader_id, (unsigned long long)view.last_index,
                               (unsigned long long)view.commit_index, (unsigned long long)view.applied_index,
-                              v->install.is_wanted ? " installing" : "");
+                              view.is_changing ? " changing" : "", v->install.is_wanted ? " installing" : "");
     }
 }
 
@@ -281,7 +282,7 @@ static void settle(struct sim *s, const char *when)
 {
     uint64_t deadline = s->now_ms + HEAL_MS_MAX;
     uint64_t acked = s->stats.acked;
-    char text[400];
+    char text[480];
     while (!is_settled(s) && s->now_ms < deadline && step(s)) {
     }
     sim_after(s, &s->client, 0, SIM_NOBODY, NULL, on_client);

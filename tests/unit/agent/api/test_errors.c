@@ -86,5 +86,4 @@ static void a_write_whose_outcome_is_unknown_is_never_called_refused(void)
 
 HW_SUITE(api_errors, HW_CASE(etcds_codes_and_texts_are_exact), HW_CASE(every_refusal_has_a_status_and_a_text),
          HW_CASE(not_hot_is_the_word_between_agents), HW_CASE(results_of_apply_have_their_refusals),
-         HW_CASE(ends_of_writes_have_their_refusals),
-         HW_CASE(a_write_whose_outcome_is_unknown_is_never_called_refused))
+         HW_CASE(ends_of_writes_have_their_refusals), HW_CASE(a_write_whose_outcome_is_unknown_is_never_called_refused))

@@ -306,13 +306,17 @@ static void the_field_reader_stops_at_damage(void)
     } cases[] = {
         {"", 0, 0, false},
         {"\x08\x01\x12\x02xy", 6, 2, false},
-        {"\x09" "12345678", 9, 1, false},
-        {"\x0d" "1234", 5, 1, false},
-        {"\x12\x05xy", 4, 0, true},  /* longer than there is */
-        {"\x08", 1, 0, true},        /* no value */
-        {"\x0b\x0c", 2, 0, true},    /* a group */
-        {"\x00\x01", 2, 0, true},    /* field 0 */
-        {"\x0f\x01", 2, 0, true},    /* wire type 7 */
+        {"\x09"
+         "12345678",
+         9, 1, false},
+        {"\x0d"
+         "1234",
+         5, 1, false},
+        {"\x12\x05xy", 4, 0, true}, /* longer than there is */
+        {"\x08", 1, 0, true},       /* no value */
+        {"\x0b\x0c", 2, 0, true},   /* a group */
+        {"\x00\x01", 2, 0, true},   /* field 0 */
+        {"\x0f\x01", 2, 0, true},   /* wire type 7 */
         {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01", 11, 0, true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -257,7 +257,6 @@ static void calm_down(struct sim *s)
 {
     for (unsigned i = 0; i < s->n; i++) {
         raft_fixture_set_network_latency(&s->f, i, 15);
-        raft_fixture_set_disk_latency(&s->f, i, 10);
         if (!raft_fixture_alive(&s->f, i) && !s->nodes[i].has_failed) {
             raft_fixture_revive(&s->f, i);
         }
@@ -276,7 +275,7 @@ static void disturb(struct sim *s)
 {
     unsigned i = (unsigned)hw_rng_below(&s->rng, s->n);
     unsigned j = (unsigned)hw_rng_below(&s->rng, s->n);
-    switch (hw_rng_below(&s->rng, 9)) {
+    switch (hw_rng_below(&s->rng, 8)) {
     case 0:
         if (i != j) {
             raft_fixture_disconnect(&s->f, i, j);
@@ -299,9 +298,6 @@ static void disturb(struct sim *s)
         raft_fixture_set_network_latency(&s->f, i, 1 + (unsigned)hw_rng_below(&s->rng, 80));
         break;
     case 5:
-        raft_fixture_set_disk_latency(&s->f, i, 1 + (unsigned)hw_rng_below(&s->rng, 120));
-        break;
-    case 6:
         raft_fixture_set_randomized_election_timeout(&s->f, i, 1000 + (unsigned)hw_rng_below(&s->rng, 1000));
         break;
     default:
@@ -480,7 +476,9 @@ static void sim_open(struct sim *s, uint64_t seed)
         n->c = hw_consensus_new_detached(&config, &sim_ops, n);
         REQUIRE(raft_fixture_grow(&s->f, hw_consensus_fsm(n->c)) == 0);
         raft = raft_fixture_get(&s->f, i);
-        raft->tracer = NULL;
+        if (getenv("HW_TRACE") == NULL) {
+            raft->tracer = NULL;
+        }
         raft_set_pre_vote(raft, true);
         raft_set_snapshot_threshold(raft, 20 + (unsigned)hw_rng_below(&s->rng, 30));
         raft_set_snapshot_trailing(raft, 1 + (unsigned)hw_rng_below(&s->rng, 12));
@@ -492,6 +490,10 @@ static void sim_open(struct sim *s, uint64_t seed)
     REQUIRE(raft_fixture_bootstrap(&s->f, &conf) == 0);
     raft_configuration_close(&conf);
     REQUIRE(raft_fixture_start(&s->f) == 0);
+    for (unsigned i = 0; i < s->n; i++) {
+        /* Once: a disk that becomes faster would complete writes out of order, which raft_uv never does. */
+        raft_fixture_set_disk_latency(&s->f, i, 1 + (unsigned)hw_rng_below(&s->rng, 120));
+    }
     if (s->faulty < s->n) {
         raft_fixture_io_fault(&s->f, s->faulty, 20 + (int)hw_rng_below(&s->rng, 400), 1);
     }

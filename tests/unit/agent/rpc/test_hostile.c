@@ -43,6 +43,27 @@ static void expect_goaway(uint8_t type, uint8_t flags, uint32_t id, const void *
     rpc_rig_close(&rig);
 }
 
+static void a_client_that_says_nothing_is_closed(void)
+{
+    struct hw_rpc_limits limits;
+    struct rpc_rig rig;
+    struct hw_buf in = {0};
+    int fd;
+    hw_rpc_limits_default(&limits);
+    limits.ping_timeout_ms = 20;
+    rpc_rig_open(&rig, &limits);
+    fd = rpc_raw_connect(rig.address);
+    CHECK(rpc_raw_read(&rig, fd, &in, 2000));
+    CHECK_EQ(rpc_rig_metric(&rig, ERRORS), 1);
+    hw_channel_keep(rig.channel);
+    rpc_rig_turns(&rig, 200); /* those that have said hello stay */
+    CHECK(hw_channel_is_up(rig.channel));
+    CHECK_EQ(rig.downs, 0);
+    close(fd);
+    hw_buf_free(&in);
+    rpc_rig_close(&rig);
+}
+
 static void data_on_stream_zero_ends_the_connection(void)
 {
     expect_goaway(DATA, 0, 0, "abc", 3);
@@ -386,7 +407,8 @@ static void unfinished_messages_are_bounded(void)
     rpc_rig_close(&rig);
 }
 
-HW_SUITE(rpc_hostile, HW_CASE(a_bad_preface_is_closed), HW_CASE(data_on_stream_zero_ends_the_connection),
+HW_SUITE(rpc_hostile, HW_CASE(a_bad_preface_is_closed), HW_CASE(a_client_that_says_nothing_is_closed),
+         HW_CASE(data_on_stream_zero_ends_the_connection),
          HW_CASE(a_ping_of_the_wrong_size_ends_the_connection), HW_CASE(an_oversized_frame_ends_the_connection),
          HW_CASE(broken_header_compression_ends_the_connection), HW_CASE(a_continuation_alone_ends_the_connection),
          HW_CASE(a_compressed_message_is_unimplemented), HW_CASE(an_unknown_message_flag_is_internal),
