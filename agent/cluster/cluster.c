@@ -325,6 +325,7 @@ static void on_transfer_done(struct hw_change *ch, int status)
         return;
     }
     if (status != 0) {
+        status = status == HW_ERR_TIMEOUT ? HW_ERR_ABORTED : status; /* nothing moved: it can be asked for again */
         hw_error_set(&s->e, status, "leadership was not handed over within the election timeout: the node may be slow or "
                                     "unreachable, this node stays hot");
         switchover_end(c, status);

@@ -16,6 +16,8 @@
 #define CALL_TIMEOUT_MS 2000
 #define JOIN_TIMEOUT_MS 30000
 #define NEWS_EVERY_MS 10000
+#define NEWS_CHANGED_MS 1000 /* sooner when there is something new to say */
+#define NEWS_MAX 768
 
 enum call { CALL_NONE, CALL_HELLO, CALL_FORM, CALL_JOIN };
 
@@ -51,6 +53,7 @@ struct hw_formation {
     bool is_freed;
     unsigned calls;
     uint64_t news_ms;
+    char news[NEWS_MAX];
 };
 
 static void free_now(struct hw_formation *f)
@@ -283,18 +286,22 @@ static void form_step(struct hw_formation *f)
 
 static void say_news(struct hw_formation *f)
 {
-    uint64_t now = hw_loop_now_ms(f->loop);
-    char text[768] = "";
+    uint64_t age_ms = hw_loop_now_ms(f->loop) - f->news_ms;
+    char text[NEWS_MAX] = "";
     size_t n = 0;
-    if (now - f->news_ms < NEWS_EVERY_MS) {
+    if (age_ms < NEWS_CHANGED_MS) {
         return;
     }
-    f->news_ms = now;
     for (size_t i = 0; i < f->config.peer_count && n < sizeof text - 1; i++) {
         struct other *o = &f->others[i];
         const char *what = o->why[0] != '\0' ? o->why : o->has_answered ? "there" : "no answer yet";
         n += (size_t)snprintf(text + n, sizeof text - n, "%s%s (%s)", n > 0 ? ", " : "", o->peer.address, what);
     }
+    if (age_ms < NEWS_EVERY_MS && strcmp(text, f->news) == 0) {
+        return;
+    }
+    f->news_ms += age_ms;
+    memcpy(f->news, text, sizeof text);
     hw_log_info(COMPONENT, f->config.peer_count > 0 ? "waiting for the other nodes" : "waiting to be added",
                 "name=%s address=%s next=%s others=%s", f->config.self.name, f->config.self.peer_address,
                 f->config.peer_count > 0 ? "\"start them, check their addresses\"" : "\"hwctl node add\"",

@@ -291,7 +291,8 @@ static int open_raft(struct hw_consensus *c, struct hw_error *e)
     raft_set_snapshot_trailing(r, config->snapshot_trailing);
     raft_set_max_catch_up_rounds(r, CATCH_UP_ROUNDS);
     raft_set_max_catch_up_round_duration(r, CATCH_UP_ROUND_MS);
-    raft_set_max_inflight_entries(r, INFLIGHT_ENTRIES);
+    raft_set_max_inflight_entries(r, config->snapshot_trailing > INFLIGHT_ENTRIES ? INFLIGHT_ENTRIES
+                                                                                  : config->snapshot_trailing);
     raft_set_capacity_threshold(r, (unsigned short)(config->disk_reserve_mb < ROOM_MAX ? config->disk_reserve_mb
                                                                                        : ROOM_MAX));
     c->raft = r;

@@ -264,6 +264,37 @@ static bool is_acceptable(struct hw_consensus *c, const struct raft_message *m)
     return true;
 }
 
+/* What every leader's log holds up to our commit index is what ours holds (Leader Completeness, dissertation 3.6.3). So
+ * the part of a message that lies there needs no check, and libraft's would go wrong in two ways:
+ *  - its log cannot tell "removed after a snapshot" from "not there yet": with prev_log_index 0 it appends old entries
+ *    at its end, otherwise it rejects, and the leader goes down to the beginning and then round and round;
+ *  - a message that ends before the commit index moves it back. */
+static void mend_append_entries(struct hw_consensus *c, struct raft_append_entries *m)
+{
+    const struct raft *r = c->raft;
+    uint64_t snapshot = r->trail.snapshot.index;
+    if (c->put.state != PUT_IDLE && c->put.trailing == 0) {
+        return; /* it is not ours yet */
+    }
+    if (m->prev_log_index <= r->trail.offset && m->prev_log_index < snapshot) {
+        uint64_t skip = snapshot - m->prev_log_index;
+        if (skip >= m->n_entries && m->n_entries > 0) {
+            raft_free(m->entries[0].batch);
+            raft_free(m->entries);
+            m->entries = NULL;
+            m->n_entries = 0;
+        } else if (m->n_entries > 0) {
+            m->n_entries -= (unsigned)skip;
+            memmove(m->entries, m->entries + skip, m->n_entries * sizeof m->entries[0]);
+        }
+        m->prev_log_index = snapshot;
+        m->prev_log_term = r->trail.snapshot.term;
+    }
+    if (m->prev_log_index + m->n_entries < r->commit_index && m->leader_commit > r->commit_index) {
+        m->leader_commit = r->commit_index;
+    }
+}
+
 static void on_recv(struct raft_io *io, struct raft_message *m)
 {
     struct hw_consensus *c = io_owner(io);
@@ -274,6 +305,9 @@ static void on_recv(struct raft_io *io, struct raft_message *m)
         count(c->dropped, 1);
         message_free(m);
         return;
+    }
+    if (m->type == RAFT_APPEND_ENTRIES && c->life == LIFE_STARTED) {
+        mend_append_entries(c, &m->append_entries);
     }
     consensus_room_set(c);
     c->recv(io, m);

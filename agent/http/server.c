@@ -11,6 +11,8 @@
 /* For the last answer of a connection. */
 #define FINISH_MS 5000
 #define SWEEP_MS_MAX 1000
+/* A request that has begun must be whole after this: one that trickles in holds a connection for nothing. */
+#define RECEIVE_MS_MAX 10000
 
 static void read_requests(struct hw_http_connection *c);
 
@@ -62,7 +64,7 @@ static void on_closed_turn(struct hw_defer *d)
     closed(hw_container_of(d, struct hw_http_server, closed));
 }
 
-/* An idle connection, a request that trickles in, an answer that is not read: all end after idle_ms. */
+/* An idle connection and an answer that is not read end after idle_ms, a request that trickles in perhaps earlier. */
 static void on_sweep(void *ctx)
 {
     struct hw_http_server *server = ctx;
@@ -70,11 +72,15 @@ static void on_sweep(void *ctx)
     struct hw_http_connection *c;
     TAILQ_FOREACH(c, &server->connections, link) {
         size_t queued = hw_stream_queued(c->stream);
+        uint64_t limit_ms = server->limits.idle_ms;
+        if (c->has_begun && limit_ms > RECEIVE_MS_MAX) {
+            limit_ms = RECEIVE_MS_MAX;
+        }
         if (queued < c->queued_before) {
             c->since_ms = now_ms;
         }
         c->queued_before = queued;
-        if (!c->request.is_open && now_ms - c->since_ms >= server->limits.idle_ms) {
+        if (!c->request.is_open && now_ms - c->since_ms >= limit_ms) {
             c->is_closing = true;
             hw_stream_close(c->stream);
         }

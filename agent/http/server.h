@@ -1,5 +1,5 @@
-/* Inside of the HTTP server, shared by server.c (connections, routes) and reply.c (answers). Private to agent/http; loop
- * thread.
+/* Inside of the HTTP server, shared by server.c (connections, routes) and reply.c (answers). Private to agent/http;
+ * loop thread.
  *
  * A request in the handler's hands is `request` inside its connection. The connection's struct lives until its stream
  * has ended and its request was answered; the server's until hw_http_server_free and its last connection.
@@ -65,7 +65,7 @@ struct hw_http_server {
     char date[40];
 };
 
-/* reply.c: write status line, fields and body; counts. Does not touch the request. `ends`: the last of the connection. */
+/* reply.c: write status line, fields and body; counts. Does not touch the request. `ends`: the connection's last. */
 void hw_http_write(struct hw_http_connection *c, int status, const char *content_type, struct hw_slice body,
                    const char *const *headers, bool is_head, bool ends);
 /* {"error": error, "message": message} */

@@ -1,3 +1,5 @@
+#include <time.h>
+
 #include "agent/loop/loop.h"
 
 #include <arpa/inet.h>
@@ -21,9 +23,17 @@
  * length without the wait, which libuv itself measures (UV_METRICS_IDLE_TIME): a check handler alone would come too
  * late to see the I/O callbacks. */
 
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void turn_begin(struct hw_loop *loop)
 {
     loop->turn_start_ns = uv_hrtime();
+    loop->turn_cpu_ns = thread_cpu_ns();
     loop->turn_idle_ns = uv_metrics_idle_time(&loop->uv);
     loop->has_polled = false;
     loop->note = NULL;
@@ -39,7 +49,7 @@ static void note_close(struct hw_loop *loop, uint64_t now_ns)
     }
 }
 
-static void stalled(struct hw_loop *loop, uint64_t busy_us)
+static void stalled(struct hw_loop *loop, uint64_t busy_us, uint64_t cpu_us)
 {
     uint64_t now_ms = uv_now(&loop->uv);
     loop->stats.stalls++;
@@ -51,8 +61,8 @@ static void stalled(struct hw_loop *loop, uint64_t busy_us)
         return;
     }
     hw_log_warn("loop", "a turn held the loop for too long",
-                "busy_ms=%llu budget_ms=%u longest=%s longest_ms=%llu unlogged=%llu",
-                (unsigned long long)(busy_us / 1000), loop->stall_budget_ms,
+                "busy_ms=%llu cpu_ms=%llu budget_ms=%u longest=%s longest_ms=%llu unlogged=%llu",
+                (unsigned long long)(busy_us / 1000), (unsigned long long)(cpu_us / 1000), loop->stall_budget_ms,
                 hw_logq(loop->note_longest != NULL ? loop->note_longest : "unknown"),
                 (unsigned long long)(loop->note_longest_ns / 1000000), (unsigned long long)loop->stalls_unlogged);
     loop->stall_logged_ms = now_ms;
@@ -65,16 +75,20 @@ static void turn_end(struct hw_loop *loop)
     uint64_t waited_ns = uv_metrics_idle_time(&loop->uv) - loop->turn_idle_ns;
     uint64_t length_ns = now_ns - loop->turn_start_ns;
     uint64_t busy_us = length_ns > waited_ns ? (length_ns - waited_ns) / 1000 : 0;
+    uint64_t cpu_us = (thread_cpu_ns() - loop->turn_cpu_ns) / 1000;
     note_close(loop, now_ns);
     loop->stats.turns++;
     if (busy_us > loop->stats.busy_us_max) {
         loop->stats.busy_us_max = busy_us;
     }
+    if (cpu_us > loop->stats.cpu_us_max) {
+        loop->stats.cpu_us_max = cpu_us;
+    }
     if (loop->turn_seconds != NULL) {
         hw_histogram_observe_us(loop->turn_seconds, busy_us);
     }
     if (loop->stall_budget_ms != 0 && busy_us > (uint64_t)loop->stall_budget_ms * 1000) {
-        stalled(loop, busy_us);
+        stalled(loop, busy_us, cpu_us);
     }
 }
 

@@ -35,6 +35,7 @@ struct hw_loop {
 
     /* The turn that runs now, see turn_end. */
     uint64_t turn_start_ns;
+    uint64_t turn_cpu_ns;
     uint64_t turn_idle_ns;
     bool has_polled;
     bool is_single; /* in hw_loop_turn */

@@ -9,6 +9,9 @@
 #include "agent/replica/replica_impl.h"
 #include "proto/hotwarm.pb-c.h"
 
+/* The answer of any call that was sent on to the hot node, a range among them. */
+#define PEER_MESSAGE_MAX ((size_t)65 * 1024 * 1024)
+
 /* An address may have a new owner (a wiped node that came back under a new id), so a connection counts only once the
  * other side has said who it is. */
 static void on_hello_message(struct hw_request *request, struct hw_slice message)
@@ -86,15 +89,18 @@ struct hw_peer *hw_peer_of(struct hw_replica *r, uint64_t id)
 
 static void peer_add(struct hw_replica *r, const struct hw_member *m)
 {
+    struct hw_rpc_limits limits;
     for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
         struct hw_peer *p = &r->peers[i];
         /* A slot's question may still be on its way to the peer that had it before. */
         if (p->id != 0 || r->reads.queries[i].is_busy || p->is_greeting) {
             continue;
         }
+        hw_rpc_limits_default(&limits);
+        limits.message_bytes_max = PEER_MESSAGE_MAX;
         p->replica = r;
         snprintf(p->address, sizeof p->address, "%s", m->address);
-        if (hw_channel_new(r->loop, r->resolver, p->address, NULL, &channel_ops, p, &p->channel) != 0) {
+        if (hw_channel_new(r->loop, r->resolver, p->address, &limits, &channel_ops, p, &p->channel) != 0) {
             return; /* out of memory: the next change tries again */
         }
         p->id = m->id;

@@ -67,8 +67,8 @@ void hw_call_set_data(struct hw_call *call, void *data);
 void *hw_call_data(const struct hw_call *call);
 void hw_call_on_cancel(struct hw_call *call, void (*on_cancel)(void *data, struct hw_call *call));
 bool hw_call_is_cancelled(const struct hw_call *call);
-/* Milliseconds left by grpc-timeout; UINT64_MAX without one. The server ends calls past it by itself (DEADLINE_EXCEEDED)
- * and runs on_cancel. */
+/* Milliseconds left by grpc-timeout; UINT64_MAX without one. The server ends calls past it by itself
+ * (DEADLINE_EXCEEDED) and runs on_cancel. */
 uint64_t hw_call_time_left_ms(const struct hw_call *call);
 const char *hw_call_path(const struct hw_call *call);
 const char *hw_call_peer(const struct hw_call *call);
@@ -119,8 +119,8 @@ struct hw_request {
     void *data;
     void *impl;
 };
-/* timeout_ms 0: none. Sends `first` (copied) at once; half_close for unary and server-streaming calls. Without half_close
- * a `first` whose data is NULL is no message.
+/* timeout_ms 0: none. Sends `first` (copied) at once; half_close for unary and server-streaming calls. Without
+ * half_close a `first` whose data is NULL is no message.
  * headers: NULL or pairs {name, value, ..., NULL}. HW_ERR_EXHAUSTED when too many calls or bytes wait. */
 int hw_request_start(struct hw_channel *channel, struct hw_request *r, const char *path, const char *const *headers,
                      uint64_t timeout_ms, bool fail_fast, struct hw_slice first, bool half_close);

@@ -19,8 +19,8 @@ struct hw_wire_in {
 };
 
 /* The next message of *data: 1 with *message set (borrowed: from the input, or from `in` until the next call), 0 when
- * the input is used up, negative when the stream can not go on: HW_ERR_TOOBIG (in->want says how big), HW_ERR_UNIMPLEMENTED
- * (compressed), HW_ERR_PROTOCOL (unknown flag), HW_ERR_NOMEM. */
+ * the input is used up, negative when the stream can not go on: HW_ERR_TOOBIG (in->want says how big),
+ * HW_ERR_UNIMPLEMENTED (compressed), HW_ERR_PROTOCOL (unknown flag), HW_ERR_NOMEM. */
 int hw_wire_next(struct hw_wire_in *in, const uint8_t **data, size_t *len, size_t message_bytes_max,
                  struct hw_slice *message);
 /* The message given out last is done with: a buffer above keep_bytes_max goes. */

@@ -1,5 +1,5 @@
-/* What a client may send to the HTTP/1.1 server. The first byte chooses: bits 0-1 how many bytes come in one turn, bit 2
- * a peer that never reads, bit 3 handlers that answer late.
+/* What a client may send to the HTTP/1.1 server. The first byte chooses: bits 0-1 how many bytes come in one turn, bit
+ * 2 a peer that never reads, bit 3 handlers that answer late.
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/fuzz_http.c \
  *         agent/http/X.c agent/base/X.c -lhttp_parser

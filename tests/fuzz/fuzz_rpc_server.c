@@ -1,8 +1,8 @@
 /* What a client may send to a gRPC server: bytes in, nothing may break, leak or grow without bound.
  *
- * The first byte chooses: bit 0 raw bytes (the preface included) or commands; bit 1 a peer that never reads; bits 2-3 how
- * many bytes come in one turn. A command is an opcode and its arguments; it makes a well-formed frame, so that the fuzzer
- * gets past the framing soon.
+ * The first byte chooses: bit 0 raw bytes (the preface included) or commands; bit 1 a peer that never reads; bits 2-3
+ * how many bytes come in one turn; bit 4 a shutdown at the end. A command is an opcode and its arguments; it makes a
+ * well-formed frame, so that the fuzzer gets past the framing soon.
  *
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/fuzz_rpc_server.c \
  *         agent/rpc/{wire,deadline,session,session_send,server,call}.c agent/base/X.c -lnghttp2
@@ -138,7 +138,8 @@ static void assemble(struct hw_reader *r, struct hw_buf *out)
         case 1: /* DATA that holds one message */
             {
                 struct hw_buf b = {0};
-                const uint8_t prefix[5] = {(uint8_t)(variant >> 6 == 3), 0, (uint8_t)(variant >> 6 == 2), 0, (uint8_t)len};
+                const uint8_t big = variant >> 6 == 2;
+                const uint8_t prefix[5] = {variant >> 6 == 3, 0, big, 0, (uint8_t)len};
                 hw_buf_append(&b, prefix, sizeof prefix);
                 hw_buf_append(&b, bytes, len);
                 put_frame(out, 0, variant >> 2 & 1, id, b.data, b.len);

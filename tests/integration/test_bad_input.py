@@ -341,7 +341,7 @@ class BadInput(ClusterTest):
             s.sendall(b"GET / HTTP/1.1\r\n\r\n")
             self.assertEqual(read_all(s), b"")
         cases = [(self.hello(n, cluster=0x1234), "cluster"), (self.hello(n, to=99), "node"),
-                 (self.hello(n, address=b"\xff" * 20), None), (self.hello(n, address=b""), None),
+                 (self.hello(n, address=b""), None),
                  (self.hello(n)[:32] + b"\xff\xff" + b"a" * 70000, None)]
         for data, word in cases:
             with raw(n.peer) as s:
@@ -364,8 +364,11 @@ class BadInput(ClusterTest):
             s.sendall(self.hello(n))
             answer = self.answer(s)
             if answer is not None and answer[0] == 0:
-                s.sendall(struct.pack("<QQ", 2 ** 40, 2 ** 63) + os.urandom(64))
-                s.shutdown(socket.SHUT_WR)
+                try:
+                    s.sendall(struct.pack("<QQ", 2 ** 40, 2 ** 63) + os.urandom(64))
+                    s.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # ended already
                 read_all(s)
 
 

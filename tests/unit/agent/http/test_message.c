@@ -23,8 +23,8 @@ static int feed(struct hw_http_message *m, const char *text, size_t len, size_t 
 
 static void a_request_is_read_however_it_is_cut(void)
 {
-    static const char text[] = "POST /a%20b/c?x=1&y=%26+z&flag&=&x=2 HTTP/1.1\r\nHost: h\r\nX-Empty:\r\nX-Long-Name:  v w \r\n"
-                               "Content-Length: 5\r\n\r\nhello";
+    static const char text[] = "POST /a%20b/c?x=1&y=%26+z&flag&=&x=2 HTTP/1.1\r\nHost: h\r\nX-Empty:\r\n"
+                               "X-Long-Name:  v w \r\nContent-Length: 5\r\n\r\nhello";
     for (size_t step = 1; step <= sizeof text; step++) {
         struct hw_http_message m;
         size_t taken;
@@ -65,7 +65,8 @@ static void chunks_become_one_body_and_trailers_are_dropped(void)
 
 static void what_follows_a_request_is_left(void)
 {
-    static const char text[] = "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    static const char text[] = "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n"
+                               "GET /2 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     struct hw_http_message m;
     size_t first;
     size_t second;
@@ -105,6 +106,7 @@ static void bad_requests_have_their_status(void)
         {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3c\r\n"
          "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 413},
         {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
+        {"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01\r\n\r\n", 400},
         {"GET / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n", 417},
         {long_path, 414},
         {long_field, 431},

@@ -263,6 +263,7 @@ static void the_client_keeps_its_deadline(void)
 static void the_server_keeps_the_deadline_too(void)
 {
     static const char *const headers[] = {"grpc-timeout", "50m", NULL};
+    static const char *const bad[] = {"grpc-timeout", "1x", NULL};
     struct rpc_rig rig;
     struct rpc_probe p = {.r.ops = &rpc_probe_ops};
     struct rpc_probe q = {.r.ops = &rpc_probe_ops};
@@ -277,9 +278,7 @@ static void the_server_keeps_the_deadline_too(void)
     CHECK_EQ(hw_call_send(rig.held, hw_slice_str("x")), HW_ERR_CANCELLED);
     hw_call_end(rig.held, HW_GRPC_OK, NULL);
     CHECK_EQ(rpc_rig_metric(&rig, "hotwarm_grpc_requests_total{method=\"t.T/Hold\",code=\"DEADLINE_EXCEEDED\"}"), 1);
-    CHECK_EQ(hw_request_start(rig.channel, &q.r, "/t.T/Hold", (const char *const[]){"grpc-timeout", "1x", NULL}, 0, false,
-                              hw_slice_str("x"), true),
-             0);
+    CHECK_EQ(hw_request_start(rig.channel, &q.r, "/t.T/Hold", bad, 0, false, hw_slice_str("x"), true), 0);
     CHECK(rpc_rig_until(&rig, &q.is_done, 2000));
     CHECK_EQ(q.status, HW_GRPC_INTERNAL);
     rpc_rig_close(&rig);
