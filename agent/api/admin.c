@@ -179,24 +179,16 @@ static void handle_switchover(struct hw_exchange *x)
 
 struct event {
     Hotwarm__V1__Event m;
-    char node[HW_NODE_NAME_MAX];
 };
 
-static void fill_event(struct hw_hot *hot, const struct hw_event *from, struct event *to)
+static void fill_event(const struct hw_event *from, struct event *to)
 {
-    const struct hw_node *node = hw_hot_node_by_id(hot, from->node_id);
     hotwarm__v1__event__init(&to->m);
-    to->node[0] = '\0';
-    if (node != NULL) {
-        snprintf(to->node, sizeof to->node, "%s", node->name);
-    } else if (from->node_id != 0) { /* it has been removed since */
-        snprintf(to->node, sizeof to->node, "%016" PRIx64, from->node_id);
-    }
     to->m.seq = from->seq;
     to->m.index = from->index;
     to->m.wall_ms = from->wall_ms;
     to->m.epoch = from->epoch;
-    to->m.node = to->node;
+    to->m.node = (char *)from->node;
     to->m.kind = (char *)from->kind;
     to->m.text = (char *)from->text;
 }
@@ -219,7 +211,7 @@ static void handle_history(struct hw_exchange *x)
         hw_exchange_refuse(x, HW_REFUSE_NO_MEMORY);
     } else {
         for (size_t i = 0; i < count; i++) { /* the newest, oldest first */
-            fill_event(hot, hw_hot_event_at(hot, kept - count + i), &events[i]);
+            fill_event(hw_hot_event_at(hot, kept - count + i), &events[i]);
             m.events[i] = &events[i].m;
         }
         m.n_events = count;

@@ -194,6 +194,7 @@ int hw_agent_start_replica(struct hw_agent *a, bool is_bootstrap)
     int rc;
     hw_assert(c != NULL);
     consensus_config(a, &c->consensus);
+    c->name = a->config->node.name;
     c->data = hw_datadir_path(a->datadir);
     c->checkpoint_interval_ms = a->config->image.checkpoint_interval_ms;
     c->checkpoint_dirty_bytes = a->config->image.checkpoint_dirty_bytes;

@@ -1,6 +1,7 @@
 /* From the log to the state: what libraft commits is applied here, on every node, in log order; and the hot tenure that
  * begins with an applied HotAcquired. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,7 @@ static void claim(struct hw_replica *r)
     }
     cmd.hot.node_id = r->config.consensus.id;
     cmd.hot.epoch = r->view.term;
+    snprintf(cmd.hot.name, sizeof cmd.hot.name, "%s", r->name);
     r->acquire.done = on_acquired;
     r->acquire.data = r;
     rc = hw_write_encode(&r->acquire, &cmd);

@@ -49,6 +49,7 @@ int hw_replica_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_met
     r->config = *config;
     r->ops = ops;
     r->ctx = ctx;
+    snprintf(r->name, sizeof r->name, "%s", config->name != NULL ? config->name : "");
     snprintf(r->data, sizeof r->data, "%s", config->data);
     snprintf(r->raft_folder, sizeof r->raft_folder, "%s/raft", config->data);
     snprintf(r->image_path, sizeof r->image_path, "%s/%s", config->data, HW_IMAGE_FILE);

@@ -21,6 +21,7 @@ struct hw_replica;
 
 struct hw_replica_config {
     struct hw_consensus_config consensus; /* folder is set by the replica: data/raft */
+    const char *name;                     /* of the node */
     const char *data;                     /* data folder, exists and is locked by the caller */
     uint64_t checkpoint_interval_ms;
     uint64_t checkpoint_dirty_bytes;

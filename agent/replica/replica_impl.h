@@ -120,6 +120,7 @@ struct hw_replica {
     struct hw_pool *resolver;
     struct hw_metrics *metrics;
     struct hw_replica_config config;
+    char name[HW_NODE_NAME_MAX];
     char data[PATH_MAX];
     char raft_folder[PATH_MAX];
     char image_path[PATH_MAX];

@@ -74,7 +74,7 @@ static int dispatch(struct hw_hot *h, uint64_t index, const struct hw_cmd *cmd, 
         hw_compact_apply(h, cmd->compact, index, code);
         return 0;
     case HW_CMD_HOT_ACQUIRED:
-        return hw_tenure_apply(h, cmd->hot.node_id, cmd->hot.epoch, cmd->wall_ms, index);
+        return hw_tenure_apply(h, cmd->hot.node_id, cmd->hot.name, cmd->hot.epoch, cmd->wall_ms, index);
     case HW_CMD_NODE_SET:
         return hw_registry_set(h, &cmd->node, cmd->wall_ms, index, code);
     case HW_CMD_NODE_REMOVE:

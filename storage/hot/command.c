@@ -173,6 +173,7 @@ static void put_body(struct encoder *c, const struct hw_cmd *cmd)
     case HW_CMD_HOT_ACQUIRED:
         hw_buf_put_u64(c->out, cmd->hot.node_id);
         hw_buf_put_u64(c->out, cmd->hot.epoch);
+        put_text(c, cmd->hot.name, sizeof cmd->hot.name);
         break;
     case HW_CMD_NODE_SET:
         hw_buf_put_u64(c->out, cmd->node.id);
@@ -412,6 +413,7 @@ static void get_body(struct decoder *d, struct hw_cmd *cmd)
     case HW_CMD_HOT_ACQUIRED:
         cmd->hot.node_id = hw_reader_u64(&d->r);
         cmd->hot.epoch = hw_reader_u64(&d->r);
+        get_text(d, cmd->hot.name, sizeof cmd->hot.name);
         break;
     case HW_CMD_NODE_SET:
         cmd->node.id = hw_reader_u64(&d->r);

@@ -114,6 +114,7 @@ struct hw_event {
     uint64_t wall_ms; /* the proposer's wall clock */
     uint64_t epoch;   /* given on apply: the epoch in force */
     uint64_t node_id; /* whom it is about; 0: the cluster */
+    char node[HW_NODE_NAME_MAX]; /* its name then, given on apply: a removed node keeps its name in the history */
     char kind[HW_EVENT_KIND_MAX]; /* "promoted", "node-added", ... */
     char text[HW_EVENT_TEXT_MAX]; /* what an operator reads */
 };
@@ -127,6 +128,7 @@ struct hw_cmd {
         struct {
             uint64_t node_id;
             uint64_t epoch;
+            char name[HW_NODE_NAME_MAX]; /* the registry may not hold it yet */
         } hot;
         struct hw_node node;     /* NODE_SET */
         uint64_t node_id;        /* NODE_REMOVE */

@@ -41,13 +41,18 @@ void hw_history_push(struct hw_history *y, const struct hw_event *event)
 static uint64_t event_hash(const struct hw_event *v)
 {
     uint64_t numbers[] = {'E', v->seq, v->index, v->wall_ms, v->epoch, v->node_id};
-    return hw_hash_text(v->text, hw_hash_text(v->kind, hw_hash_numbers(numbers, hw_array_len(numbers))));
+    uint64_t hash = hw_hash_numbers(numbers, hw_array_len(numbers));
+    return hw_hash_text(v->text, hw_hash_text(v->kind, hw_hash_text(v->node, hash)));
 }
 
 /* After hw_history_reserve. */
 static void record(struct hw_hot *h, const struct hw_event *event, uint64_t wall_ms, uint64_t index)
 {
     struct hw_event v = *event;
+    const struct hw_node *node = v.node[0] == '\0' ? hw_hot_node_by_id(h, v.node_id) : NULL;
+    if (node != NULL) {
+        memcpy(v.node, node->name, sizeof v.node);
+    }
     v.seq = h->history.seq + 1;
     v.index = index;
     v.wall_ms = wall_ms;
@@ -69,6 +74,7 @@ static void record_node(struct hw_hot *h, const char *kind, const struct hw_node
                         uint64_t index)
 {
     struct hw_event v = {.node_id = node->id};
+    memcpy(v.node, node->name, sizeof v.node);
     snprintf(v.kind, sizeof v.kind, "%s", kind);
     snprintf(v.text, sizeof v.text, "%s, peers at %s, clients at %s", node->name, node->peer_address,
              node->client_address);
@@ -218,9 +224,9 @@ const struct hw_node *hw_hot_node_by_name(const struct hw_hot *h, const char *na
 
 /* An epoch belongs to one node for ever: it is the fencing token. So also a second claim to the epoch in force, not
  * only one to an older epoch, changes nothing. */
-int hw_tenure_apply(struct hw_hot *h, uint64_t node_id, uint64_t epoch, uint64_t wall_ms, uint64_t index)
+int hw_tenure_apply(struct hw_hot *h, uint64_t node_id, const char *name, uint64_t epoch, uint64_t wall_ms,
+                    uint64_t index)
 {
-    const struct hw_node *node = hw_hot_node_by_id(h, node_id);
     uint64_t numbers[] = {'H', index, node_id, epoch};
     struct hw_event v = {.node_id = node_id};
     if (epoch <= h->epoch) {
@@ -233,11 +239,8 @@ int hw_tenure_apply(struct hw_hot *h, uint64_t node_id, uint64_t epoch, uint64_t
     h->hot_node = node_id;
     h->hash += hw_hash_numbers(numbers, hw_array_len(numbers));
     snprintf(v.kind, sizeof v.kind, "promoted");
-    if (node != NULL) {
-        snprintf(v.text, sizeof v.text, "%s is hot, epoch %" PRIu64, node->name, epoch);
-    } else {
-        snprintf(v.text, sizeof v.text, "node %016" PRIx64 " is hot, epoch %" PRIu64, node_id, epoch);
-    }
+    snprintf(v.node, sizeof v.node, "%s", name);
+    snprintf(v.text, sizeof v.text, "%s is hot, epoch %" PRIu64, name, epoch);
     record(h, &v, wall_ms, index);
     return 0;
 }

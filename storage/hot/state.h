@@ -107,7 +107,8 @@ const char *hw_version_problem(const struct hw_version *before, const struct hw_
 /* Each returns 0 with the outcome in *code, or HW_ERR_NOMEM with the state as it was. */
 int hw_registry_set(struct hw_hot *h, const struct hw_node *node, uint64_t wall_ms, uint64_t index, int *code);
 int hw_registry_remove(struct hw_hot *h, uint64_t id, uint64_t wall_ms, uint64_t index, int *code);
-int hw_tenure_apply(struct hw_hot *h, uint64_t node_id, uint64_t epoch, uint64_t wall_ms, uint64_t index);
+int hw_tenure_apply(struct hw_hot *h, uint64_t node_id, const char *name, uint64_t epoch, uint64_t wall_ms,
+                    uint64_t index);
 int hw_history_add(struct hw_hot *h, const struct hw_event *event, uint64_t wall_ms, uint64_t index);
 /* For the load: as it stands in the image. Room is made, nothing else is changed. HW_ERR_NOMEM. */
 int hw_registry_insert(struct hw_registry *r, const struct hw_node *node);

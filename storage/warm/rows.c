@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#define EVENT_COLUMNS "seq, log_index, wall_ms, epoch, node_id, kind, text"
+#define EVENT_COLUMNS "seq, log_index, wall_ms, epoch, node_id, node, kind, text"
 
 static int damaged(struct hw_stmt *s, struct hw_db *db, const char *table, struct hw_error *e)
 {
@@ -117,8 +117,8 @@ static bool take_event(struct hw_stmt *s, struct hw_event *event)
     event->index = (uint64_t)hw_stmt_i64(s, 1);
     event->wall_ms = (uint64_t)hw_stmt_i64(s, 2);
     event->epoch = (uint64_t)hw_stmt_i64(s, 3);
-    return hw_hex_is_valid(hw_stmt_text(s, 4), &event->node_id) && take_str(s, 5, event->kind, sizeof event->kind) &&
-           take_str(s, 6, event->text, sizeof event->text);
+    return hw_hex_is_valid(hw_stmt_text(s, 4), &event->node_id) && take_str(s, 5, event->node, sizeof event->node) &&
+           take_str(s, 6, event->kind, sizeof event->kind) && take_str(s, 7, event->text, sizeof event->text);
 }
 
 /* Dropping is by seq, which has no gaps, so it needs no count. */
@@ -159,7 +159,7 @@ int hw_events_append(struct hw_db *db, const struct hw_event *events, size_t cou
     if (count == 0) {
         return 0;
     }
-    rc = hw_db_stmt(db, "INSERT INTO event(" EVENT_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", &s, e);
+    rc = hw_db_stmt(db, "INSERT INTO event(" EVENT_COLUMNS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", &s, e);
     for (size_t i = 0; rc == 0 && i < count; i++) {
         if (events[i].seq <= after_seq) {
             continue;
@@ -170,8 +170,9 @@ int hw_events_append(struct hw_db *db, const struct hw_event *events, size_t cou
         hw_stmt_bind_i64(s, 3, (int64_t)events[i].wall_ms);
         hw_stmt_bind_i64(s, 4, (int64_t)events[i].epoch);
         bind_str(s, 5, node_id);
-        bind_str(s, 6, events[i].kind);
-        bind_str(s, 7, events[i].text);
+        bind_str(s, 6, events[i].node);
+        bind_str(s, 7, events[i].kind);
+        bind_str(s, 8, events[i].text);
         rc = hw_stmt_run(s, e);
         *hash += hw_event_hash(&events[i]);
     }

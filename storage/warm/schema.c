@@ -23,7 +23,8 @@ static const struct {
     {"registry", "CREATE TABLE registry(id TEXT PRIMARY KEY, name TEXT NOT NULL, peer_address TEXT NOT NULL, "
                  "client_address TEXT NOT NULL, added_wall_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID"},
     {"event", "CREATE TABLE event(seq INTEGER PRIMARY KEY, log_index INTEGER NOT NULL, wall_ms INTEGER NOT NULL, "
-              "epoch INTEGER NOT NULL, node_id TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL) STRICT"},
+              "epoch INTEGER NOT NULL, node_id TEXT NOT NULL, node TEXT NOT NULL, kind TEXT NOT NULL, "
+              "text TEXT NOT NULL) STRICT"},
     {"kv", "CREATE VIEW kv AS SELECT "
            "CASE WHEN instr(r.key, x'00') THEN r.key ELSE CAST(r.key AS TEXT) END AS key, "
            "CASE WHEN instr(r.value, x'00') THEN r.value ELSE CAST(r.value AS TEXT) END AS value, "
@@ -34,8 +35,7 @@ static const struct {
              "strftime('%Y-%m-%dT%H:%M:%fZ', added_wall_ms / 1000.0, 'unixepoch') AS added FROM registry"},
     {"history", "CREATE VIEW history AS SELECT e.seq, "
                 "strftime('%Y-%m-%dT%H:%M:%fZ', e.wall_ms / 1000.0, 'unixepoch') AS time, e.epoch, "
-                "coalesce(n.name, nullif(e.node_id, '0000000000000000')) AS node, e.kind, e.text, e.log_index "
-                "FROM event e LEFT JOIN registry n ON n.id = e.node_id"},
+                "nullif(e.node, '') AS node, e.kind, e.text, e.log_index FROM event e"},
 };
 
 enum field_kind { FIELD_COUNT, FIELD_HEX, FIELD_U32 };
@@ -151,7 +151,7 @@ uint64_t hw_node_hash(const struct hw_node *node)
 
 uint64_t hw_event_hash(const struct hw_event *event)
 {
-    const char *strings[] = {event->kind, event->text};
+    const char *strings[] = {event->node, event->kind, event->text};
     uint8_t numbers[40];
     put_le(numbers, event->seq);
     put_le(numbers + 8, event->index);

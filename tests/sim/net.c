@@ -82,11 +82,18 @@ static void copy_install(struct raft_install_snapshot *i)
     i->data.base = memcpy(data, i->data.base, i->data.len);
 }
 
+/* libraft 0.22.1 asks "am I in the pre-vote?" of a union that holds a pointer in every other state: what a late answer
+ * to a vote does would then depend on where the heap lies. */
+static bool is_late_vote(const struct server *to, const struct message *msg)
+{
+    return msg->m.type == RAFT_REQUEST_VOTE_RESULT && raft_state((struct raft *)&to->raft) != RAFT_CANDIDATE;
+}
+
 static void on_deliver(struct sim *s, struct sim_event *e)
 {
     struct message *msg = hw_container_of(e, struct message, event);
     struct server *to = &s->servers[msg->to];
-    if (!to->is_up || to->life != msg->to_life || s->links[msg->from][msg->to].is_cut) {
+    if (!to->is_up || to->life != msg->to_life || s->links[msg->from][msg->to].is_cut || is_late_vote(to, msg)) {
         message_free(msg);
         return;
     }

@@ -253,10 +253,24 @@ static void change(struct sim *s, struct sim_node *n)
     }
 }
 
+/* The fixture wants the others connected when it saturates a line, kills or revives. */
+static void reconnect(struct sim *s, unsigned i)
+{
+    for (unsigned j = 0; j < s->n; j++) {
+        if (i != j) {
+            raft_fixture_reconnect(&s->f, i, j);
+            raft_fixture_reconnect(&s->f, j, i);
+        }
+    }
+}
+
 static void calm_down(struct sim *s)
 {
     for (unsigned i = 0; i < s->n; i++) {
+        reconnect(s, i);
         raft_fixture_set_network_latency(&s->f, i, 15);
+    }
+    for (unsigned i = 0; i < s->n; i++) {
         if (!raft_fixture_alive(&s->f, i) && !s->nodes[i].has_failed) {
             raft_fixture_revive(&s->f, i);
         }
@@ -264,7 +278,6 @@ static void calm_down(struct sim *s)
     for (unsigned i = 0; i < s->n; i++) {
         for (unsigned j = 0; j < s->n; j++) {
             if (i != j && !s->nodes[i].has_failed && !s->nodes[j].has_failed) {
-                raft_fixture_reconnect(&s->f, i, j);
                 raft_fixture_desaturate(&s->f, i, j);
             }
         }
@@ -283,11 +296,13 @@ static void disturb(struct sim *s)
         break;
     case 1:
         if (i != j) {
+            reconnect(s, i);
             raft_fixture_saturate(&s->f, i, j);
         }
         break;
     case 2:
     case 3:
+        reconnect(s, i);
         if (raft_fixture_alive(&s->f, i)) {
             raft_fixture_kill(&s->f, i);
         } else if (!s->nodes[i].has_failed) {
@@ -324,6 +339,7 @@ static void step(struct sim *s)
             durable_step(&s->nodes[i]);
             hw_consensus_step(s->nodes[i].c);
             if (s->nodes[i].has_failed) {
+                reconnect(s, i);
                 raft_fixture_kill(&s->f, i); /* its process exits */
             }
         }

@@ -127,6 +127,18 @@ static void bad_requests_have_their_status(void)
     }
 }
 
+/* The parser itself lets it pass; handlers would see half of the value. */
+static void a_zero_byte_in_a_field_is_refused(void)
+{
+    static const char text[] = "GET / HTTP/1.1\r\nHost: h\r\nX: a\0b\r\n\r\n";
+    struct hw_http_message m;
+    size_t taken;
+    REQUIRE(hw_http_message_init(&m, &limits) == 0);
+    CHECK_EQ(feed(&m, text, sizeof text - 1, sizeof text, &taken), HW_ERR_PROTOCOL);
+    CHECK_EQ(m.error_status, 400);
+    hw_http_message_free(&m);
+}
+
 static void too_many_fields_are_refused(void)
 {
     struct hw_http_limits wide = {.header_bytes_max = 100000, .body_bytes_max = 0, .idle_ms = 1};
@@ -172,5 +184,6 @@ static void an_upgrade_offer_is_ignored(void)
 
 HW_SUITE(http_message, HW_CASE(a_request_is_read_however_it_is_cut),
          HW_CASE(chunks_become_one_body_and_trailers_are_dropped), HW_CASE(what_follows_a_request_is_left),
-         HW_CASE(bad_requests_have_their_status), HW_CASE(too_many_fields_are_refused),
+         HW_CASE(bad_requests_have_their_status), HW_CASE(a_zero_byte_in_a_field_is_refused),
+         HW_CASE(too_many_fields_are_refused),
          HW_CASE(a_client_that_waits_is_noticed), HW_CASE(an_upgrade_offer_is_ignored))

@@ -9,14 +9,14 @@
 
 #define SEED_DEFAULT 20260131
 
-void kit_open(struct kit *k)
+void hotkit_open(struct kit *k)
 {
     memset(k, 0, sizeof *k);
     k->hot = hw_hot_new();
     REQUIRE(k->hot != NULL);
 }
 
-void kit_close(struct kit *k)
+void hotkit_close(struct kit *k)
 {
     const char *problem = hw_hot_check(k->hot);
     if (problem != NULL) {
@@ -27,7 +27,7 @@ void kit_close(struct kit *k)
     hw_buf_free(&k->encoded);
 }
 
-int kit_apply(struct kit *k, const struct hw_cmd *cmd, struct hw_result *r)
+int hotkit_apply(struct kit *k, const struct hw_cmd *cmd, struct hw_result *r)
 {
     struct hw_result own;
     struct hw_error e = {0};
@@ -48,57 +48,57 @@ int kit_apply(struct kit *k, const struct hw_cmd *cmd, struct hw_result *r)
     return code;
 }
 
-int kit_txn(struct kit *k, const struct hw_txn *txn, struct hw_result *r)
+int hotkit_txn(struct kit *k, const struct hw_txn *txn, struct hw_result *r)
 {
     struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = *txn};
-    return kit_apply(k, &cmd, r);
+    return hotkit_apply(k, &cmd, r);
 }
 
-struct hw_op kit_op_put(const char *key, const char *value)
+struct hw_op hotkit_op_put(const char *key, const char *value)
 {
     return (struct hw_op){.type = HW_OP_PUT, .put = {.key = hw_slice_str(key), .value = hw_slice_str(value)}};
 }
 
-struct hw_op kit_op_delete(const char *key, const char *range_end)
+struct hw_op hotkit_op_delete(const char *key, const char *range_end)
 {
     return (struct hw_op){.type = HW_OP_DELETE,
                           .del = {.key = hw_slice_str(key), .range_end = hw_slice_str(range_end)}};
 }
 
-struct hw_op kit_op_get(const char *key)
+struct hw_op hotkit_op_get(const char *key)
 {
     return (struct hw_op){.type = HW_OP_RANGE, .range = {.key = hw_slice_str(key)}};
 }
 
-struct hw_op kit_op_txn(struct hw_txn *txn)
+struct hw_op hotkit_op_txn(struct hw_txn *txn)
 {
     return (struct hw_op){.type = HW_OP_TXN, .txn = txn};
 }
 
-int kit_put(struct kit *k, const char *key, const char *value)
+int hotkit_put(struct kit *k, const char *key, const char *value)
 {
-    struct hw_op op = kit_op_put(key, value);
-    return kit_txn(k, &(struct hw_txn){.success = &op, .success_count = 1}, NULL);
+    struct hw_op op = hotkit_op_put(key, value);
+    return hotkit_txn(k, &(struct hw_txn){.success = &op, .success_count = 1}, NULL);
 }
 
-int kit_delete(struct kit *k, const char *key, struct hw_slice range_end)
+int hotkit_delete(struct kit *k, const char *key, struct hw_slice range_end)
 {
     struct hw_op op = {.type = HW_OP_DELETE, .del = {.key = hw_slice_str(key), .range_end = range_end}};
-    return kit_txn(k, &(struct hw_txn){.success = &op, .success_count = 1}, NULL);
+    return hotkit_txn(k, &(struct hw_txn){.success = &op, .success_count = 1}, NULL);
 }
 
-int kit_compact(struct kit *k, hw_rev revision)
+int hotkit_compact(struct kit *k, hw_rev revision)
 {
-    return kit_apply(k, &(struct hw_cmd){.type = HW_CMD_COMPACT, .compact = revision}, NULL);
+    return hotkit_apply(k, &(struct hw_cmd){.type = HW_CMD_COMPACT, .compact = revision}, NULL);
 }
 
-void kit_sweep(struct kit *k, size_t budget)
+void hotkit_sweep(struct kit *k, size_t budget)
 {
     while (hw_hot_sweep(k->hot, budget)) {
     }
 }
 
-const char *kit_scan_text(const struct hw_scan *scan, bool keys_only)
+const char *hotkit_scan_text(const struct hw_scan *scan, bool keys_only)
 {
     static char text[65536];
     size_t count;
@@ -116,7 +116,7 @@ const char *kit_scan_text(const struct hw_scan *scan, bool keys_only)
     return text;
 }
 
-const char *kit_range(struct kit *k, const struct hw_range *range, size_t budget)
+const char *hotkit_range(struct kit *k, const struct hw_range *range, size_t budget)
 {
     struct hw_scan *scan;
     const char *text;
@@ -127,17 +127,17 @@ const char *kit_range(struct kit *k, const struct hw_range *range, size_t budget
     do {
         rc = hw_scan_step(scan, budget);
     } while (rc > 0);
-    text = rc == 0 ? kit_scan_text(scan, range->keys_only) : hw_err_name(rc);
+    text = rc == 0 ? hotkit_scan_text(scan, range->keys_only) : hw_err_name(rc);
     hw_scan_close(scan);
     return text;
 }
 
-const char *kit_all(struct kit *k, hw_rev revision)
+const char *hotkit_all(struct kit *k, hw_rev revision)
 {
-    return kit_range(k, &(struct hw_range){.key = OPEN_END, .range_end = OPEN_END, .revision = revision}, 1000);
+    return hotkit_range(k, &(struct hw_range){.key = OPEN_END, .range_end = OPEN_END, .revision = revision}, 1000);
 }
 
-void kit_version_text(struct hw_buf *out, const struct hw_version *v, bool keys_only)
+void hotkit_version_text(struct hw_buf *out, const struct hw_version *v, bool keys_only)
 {
     hw_buf_append(out, v->key->data, v->key->len);
     if (!keys_only) {
@@ -147,17 +147,17 @@ void kit_version_text(struct hw_buf *out, const struct hw_version *v, bool keys_
     hw_buf_printf(out, "(%" PRId64 ",%" PRId64 ",%" PRId64 ") ", v->create_main, v->mod_main, v->version);
 }
 
-void kit_result_text(struct hw_buf *out, const struct hw_txn_result *txn)
+void hotkit_result_text(struct hw_buf *out, const struct hw_txn_result *txn)
 {
     hw_buf_append_str(out, txn->succeeded ? "then[" : "else[");
     for (size_t i = 0; i < txn->op_count; i++) {
         const struct hw_op_result *op = &txn->ops[i];
         hw_buf_printf(out, "%c%" PRId64 ":", "?RPDT"[op->type], op->revision);
         for (size_t j = 0; j < op->range.kv_count; j++) {
-            kit_version_text(out, op->range.kvs[j], op->range.keys_only);
+            hotkit_version_text(out, op->range.kvs[j], op->range.keys_only);
         }
         if (op->type == HW_OP_TXN) {
-            kit_result_text(out, op->txn);
+            hotkit_result_text(out, op->txn);
         } else {
             hw_buf_printf(out, "/%" PRId64 "%s;", op->range.count, op->range.more ? "+" : "");
         }
@@ -165,7 +165,7 @@ void kit_result_text(struct hw_buf *out, const struct hw_txn_result *txn)
     hw_buf_append_str(out, "]");
 }
 
-uint64_t kit_hash(struct kit *k, hw_rev revision, size_t budget)
+uint64_t hotkit_hash(struct kit *k, hw_rev revision, size_t budget)
 {
     struct hw_hasher *hasher;
     uint64_t hash;
@@ -177,7 +177,7 @@ uint64_t kit_hash(struct kit *k, hw_rev revision, size_t budget)
     return hash;
 }
 
-uint64_t kit_seed(const char *what)
+uint64_t hotkit_seed(const char *what)
 {
     const char *text = getenv("HW_SEED");
     uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : SEED_DEFAULT;

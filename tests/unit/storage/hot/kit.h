@@ -12,42 +12,42 @@ struct kit {
     struct hw_buf encoded; /* the last command */
 };
 
-void kit_open(struct kit *k);
-void kit_close(struct kit *k);
+void hotkit_open(struct kit *k);
+void hotkit_close(struct kit *k);
 
 /* Slices of literals: S may hold NUL bytes, "\0" is the open range end. */
 #define S(literal) hw_slice_of("" literal, sizeof(literal) - 1)
 #define OPEN_END S("\0")
 
 /* Encode, apply at the next index; the result's code. r may be NULL; free it otherwise. */
-int kit_apply(struct kit *k, const struct hw_cmd *cmd, struct hw_result *r);
-int kit_txn(struct kit *k, const struct hw_txn *txn, struct hw_result *r);
-int kit_put(struct kit *k, const char *key, const char *value);
-int kit_delete(struct kit *k, const char *key, struct hw_slice range_end);
-int kit_compact(struct kit *k, hw_rev revision);
+int hotkit_apply(struct kit *k, const struct hw_cmd *cmd, struct hw_result *r);
+int hotkit_txn(struct kit *k, const struct hw_txn *txn, struct hw_result *r);
+int hotkit_put(struct kit *k, const char *key, const char *value);
+int hotkit_delete(struct kit *k, const char *key, struct hw_slice range_end);
+int hotkit_compact(struct kit *k, hw_rev revision);
 /* Until there is nothing left that may go. */
-void kit_sweep(struct kit *k, size_t budget);
+void hotkit_sweep(struct kit *k, size_t budget);
 
-struct hw_op kit_op_put(const char *key, const char *value);
-struct hw_op kit_op_delete(const char *key, const char *range_end);
-struct hw_op kit_op_get(const char *key);
-struct hw_op kit_op_txn(struct hw_txn *txn);
+struct hw_op hotkit_op_put(const char *key, const char *value);
+struct hw_op hotkit_op_delete(const char *key, const char *range_end);
+struct hw_op hotkit_op_get(const char *key);
+struct hw_op hotkit_op_txn(struct hw_txn *txn);
 
 /* "a=1 b=2 /5+": keys and values, the count, + for more; "COMPACTED" and so on for a refusal. Valid until the next. */
-const char *kit_range(struct kit *k, const struct hw_range *range, size_t budget);
+const char *hotkit_range(struct kit *k, const struct hw_range *range, size_t budget);
 /* All keys at a revision (0: latest). */
-const char *kit_all(struct kit *k, hw_rev revision);
-const char *kit_scan_text(const struct hw_scan *scan, bool keys_only);
+const char *hotkit_all(struct kit *k, hw_rev revision);
+const char *hotkit_scan_text(const struct hw_scan *scan, bool keys_only);
 
 /* One version in full, for comparisons: "key=value(create,mod,version)". Appends. */
-void kit_version_text(struct hw_buf *out, const struct hw_version *v, bool keys_only);
+void hotkit_version_text(struct hw_buf *out, const struct hw_version *v, bool keys_only);
 /* A whole result, in full. Appends. */
-void kit_result_text(struct hw_buf *out, const struct hw_txn_result *txn);
+void hotkit_result_text(struct hw_buf *out, const struct hw_txn_result *txn);
 
 /* The hash of the state by hasher, in steps of `budget`. */
-uint64_t kit_hash(struct kit *k, hw_rev revision, size_t budget);
+uint64_t hotkit_hash(struct kit *k, hw_rev revision, size_t budget);
 
 /* HW_SEED, or a fixed one; printed so that a failure can be replayed. */
-uint64_t kit_seed(const char *what);
+uint64_t hotkit_seed(const char *what);
 
 #endif

@@ -37,7 +37,7 @@ struct model {
 void model_init(struct model *m);
 void model_free(struct model *m);
 
-/* Appends what a range answers at `rev` (INT64_MAX: now), in the words of kit_result_text. */
+/* Appends what a range answers at `rev` (INT64_MAX: now), in the words of hotkit_result_text. */
 void model_range(struct model *m, const struct hw_range *r, hw_rev rev, struct hw_buf *out);
 /* The hash of the state at `rev`. */
 uint64_t model_hash(struct model *m, hw_rev rev);

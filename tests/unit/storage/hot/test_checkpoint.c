@@ -11,14 +11,14 @@ static void note_event(struct kit *k, const char *text)
 {
     struct hw_cmd cmd = {.type = HW_CMD_EVENT, .event = {.kind = "drill"}};
     snprintf(cmd.event.text, sizeof cmd.event.text, "%s", text);
-    kit_apply(k, &cmd, NULL);
+    hotkit_apply(k, &cmd, NULL);
 }
 
 static void add_node(struct kit *k, uint64_t id, const char *name)
 {
     struct hw_cmd cmd = {.type = HW_CMD_NODE_SET, .node = {.id = id}};
     snprintf(cmd.node.name, sizeof cmd.node.name, "%s", name);
-    CHECK_EQ(kit_apply(k, &cmd, NULL), 0);
+    CHECK_EQ(hotkit_apply(k, &cmd, NULL), 0);
 }
 
 static struct hw_cut *cut_of(struct kit *k)
@@ -32,10 +32,10 @@ static void a_cut_holds_what_is_new(void)
 {
     static struct kit k;
     struct hw_cut *cut;
-    kit_open(&k);
+    hotkit_open(&k);
     add_node(&k, 5, "n5");
-    kit_put(&k, "b", "1");
-    kit_put(&k, "a", "2");
+    hotkit_put(&k, "b", "1");
+    hotkit_put(&k, "a", "2");
     CHECK_EQ(hw_hot_dirty_count(k.hot), 2);
     CHECK(hw_hot_dirty_bytes(k.hot) > 2 * sizeof(struct hw_version));
     cut = cut_of(&k);
@@ -51,7 +51,7 @@ static void a_cut_holds_what_is_new(void)
     hw_cut_free(cut);
 
     note_event(&k, "second");
-    kit_compact(&k, 3);
+    hotkit_compact(&k, 3);
     cut = cut_of(&k);
     CHECK(!cut->nodes_changed && cut->node_count == 1);
     CHECK_EQ(cut->version_count, 0);
@@ -63,20 +63,20 @@ static void a_cut_holds_what_is_new(void)
     CHECK(cut->event_count == 0 && cut->compacted_before == 3);
     hw_cut_free(cut);
     hw_cut_free(NULL);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void a_cut_outlives_the_state(void)
 {
     static struct kit k;
     struct hw_cut *cut;
-    kit_open(&k);
-    kit_put(&k, "a", "1");
-    kit_put(&k, "a", "2");
+    hotkit_open(&k);
+    hotkit_put(&k, "a", "1");
+    hotkit_put(&k, "a", "2");
     cut = cut_of(&k);
-    kit_compact(&k, 3);
-    kit_sweep(&k, 10);
-    kit_close(&k);
+    hotkit_compact(&k, 3);
+    hotkit_sweep(&k, 10);
+    hotkit_close(&k);
     CHECK_EQ(cut->version_count, 2);
     CHECK_EQ(cut->versions[0]->value[0], '1');
     hw_cut_free(cut);
@@ -86,7 +86,7 @@ static void a_cut_brings_at_most_the_history_that_is_kept(void)
 {
     static struct kit k;
     struct hw_cut *cut;
-    kit_open(&k);
+    hotkit_open(&k);
     for (int i = 0; i < HW_HISTORY_MAX + 5; i++) {
         note_event(&k, "x");
     }
@@ -95,7 +95,7 @@ static void a_cut_brings_at_most_the_history_that_is_kept(void)
     CHECK_EQ(cut->events[0].seq, 6);
     CHECK_EQ(cut->event_seq, HW_HISTORY_MAX + 5);
     hw_cut_free(cut);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static struct hw_hot_counters counters_of(const struct hw_cut *cut)
@@ -111,15 +111,15 @@ static void a_loaded_state_is_the_same_and_goes_on_the_same(void)
     struct hw_hot_counters c;
     struct hw_cut *cut;
     struct hw_cut *next;
-    kit_open(&k);
-    kit_open(&loaded);
+    hotkit_open(&k);
+    hotkit_open(&loaded);
     add_node(&k, 7, "n7");
     add_node(&k, 3, "n3");
     note_event(&k, "before");
-    kit_apply(&k, &(struct hw_cmd){.type = HW_CMD_HOT_ACQUIRED, .hot = {3, 12}}, NULL);
-    kit_put(&k, "a", "1");
-    kit_put(&k, "b", "2");
-    kit_delete(&k, "b", S(""));
+    hotkit_apply(&k, &(struct hw_cmd){.type = HW_CMD_HOT_ACQUIRED, .hot = {3, 12}}, NULL);
+    hotkit_put(&k, "a", "1");
+    hotkit_put(&k, "b", "2");
+    hotkit_delete(&k, "b", S(""));
     cut = cut_of(&k);
     for (size_t i = 0; i < cut->version_count; i++) {
         CHECK_EQ(hw_hot_load_version(loaded.hot, hw_version_ref(cut->versions[i])), 0);
@@ -138,21 +138,21 @@ static void a_loaded_state_is_the_same_and_goes_on_the_same(void)
     CHECK_EQ(hw_hot_dirty_count(loaded.hot), 0);
     for (int i = 0; i < 2; i++) {
         struct kit *each = i == 0 ? &k : &loaded;
-        kit_put(each, "b", "3");
+        hotkit_put(each, "b", "3");
         note_event(each, "after");
-        kit_compact(each, hw_hot_revision(each->hot));
+        hotkit_compact(each, hw_hot_revision(each->hot));
     }
     CHECK_EQ(hw_hot_hash(k.hot), hw_hot_hash(loaded.hot));
-    CHECK_EQ(kit_hash(&k, 0, 1), kit_hash(&loaded, 0, 1));
+    CHECK_EQ(hotkit_hash(&k, 0, 1), hotkit_hash(&loaded, 0, 1));
     CHECK_STR(hw_hot_event_at(loaded.hot, 4)->text, "after");
     next = cut_of(&loaded);
     CHECK(next->version_count == 1 && next->event_count == 1 && !next->nodes_changed);
     hw_cut_free(next);
     hw_cut_free(cut);
-    kit_sweep(&loaded, 100);
+    hotkit_sweep(&loaded, 100);
     CHECK_EQ(hw_hot_version_count(loaded.hot), 2);
-    kit_close(&k);
-    kit_close(&loaded);
+    hotkit_close(&k);
+    hotkit_close(&loaded);
 }
 
 struct record {
@@ -228,7 +228,7 @@ static void entries_without_a_command_move_the_index(void)
 {
     static struct kit k;
     struct hw_error e = {0};
-    kit_open(&k);
+    hotkit_open(&k);
     hw_hot_note_index(k.hot, 4);
     hw_hot_note_index(k.hot, 3);
     CHECK_EQ(hw_hot_applied(k.hot), 4);
@@ -237,8 +237,8 @@ static void entries_without_a_command_move_the_index(void)
     CHECK(strstr(e.text, "apply log entry 5: ") == e.text);
     CHECK_EQ(hw_hot_applied(k.hot), 4);
     k.index = 4;
-    CHECK_EQ(kit_put(&k, "a", "1"), 0);
-    kit_close(&k);
+    CHECK_EQ(hotkit_put(&k, "a", "1"), 0);
+    hotkit_close(&k);
 }
 
 HW_SUITE(hot_checkpoint, HW_CASE(a_cut_holds_what_is_new), HW_CASE(a_cut_outlives_the_state),

@@ -110,6 +110,7 @@ static void random_command(struct hw_rng *r, struct hw_cmd *cmd)
     case HW_CMD_HOT_ACQUIRED:
         cmd->hot.node_id = hw_rng_next(r);
         cmd->hot.epoch = hw_rng_next(r);
+        random_text(r, cmd->hot.name, sizeof cmd->hot.name);
         break;
     case HW_CMD_NODE_SET:
         cmd->node.id = hw_rng_next(r);
@@ -170,7 +171,7 @@ static void what_is_accepted_has_one_encoding(void)
     struct hw_buf b = {0};
     struct hw_buf damaged = {0};
     size_t accepted = 0;
-    hw_rng_seed(&r, kit_seed("hot command"));
+    hw_rng_seed(&r, hotkit_seed("hot command"));
     for (int i = 0; i < ROUNDS; i++) {
         struct hw_cmd cmd;
         random_command(&r, &cmd);
@@ -286,7 +287,7 @@ static void nesting_is_bounded_on_both_sides(void)
     struct hw_buf b = {0};
     memset(chain, 0, sizeof chain);
     for (int i = 0; i < HW_TXN_DEPTH_MAX; i++) {
-        ops[i] = kit_op_txn(&chain[i + 1]);
+        ops[i] = hotkit_op_txn(&chain[i + 1]);
         chain[i].success = &ops[i];
         chain[i].success_count = 1;
     }
@@ -310,12 +311,12 @@ static void an_encoder_refuses_what_a_decoder_would(void)
 {
     struct hw_buf b = {0};
     struct hw_cmd cmd = {.type = HW_CMD_TYPE_END};
-    struct hw_op op = kit_op_get("k");
+    struct hw_op op = hotkit_op_get("k");
     CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
     cmd = (struct hw_cmd){.type = HW_CMD_TXN, .txn = {.success = &op, .success_count = 1}};
     op.range.sort_target = (enum hw_sort_target)5;
     CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
-    op = kit_op_txn(NULL);
+    op = hotkit_op_txn(NULL);
     CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
     op.type = (enum hw_op_type)9;
     CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);

@@ -212,9 +212,9 @@ static void run_txn(struct world *w, struct hw_cmd *cmd)
     hw_buf_clear(&w->expected);
     hw_buf_clear(&w->got);
     code = model_txn(&w->model, &cmd->txn, &w->expected);
-    kit_apply(&w->kit, cmd, &r);
+    hotkit_apply(&w->kit, cmd, &r);
     if (r.code == 0) {
-        kit_result_text(&w->got, &r.txn);
+        hotkit_result_text(&w->got, &r.txn);
     }
     expect(w, r.code == code, "code of a transaction");
     expect(w, is_same_text(w), "result of a transaction");
@@ -253,7 +253,7 @@ static void scan_text(struct hw_buf *out, const struct hw_scan *scan, bool keys_
     size_t count;
     struct hw_version *const *kvs = hw_scan_kvs(scan, &count);
     for (size_t i = 0; i < count; i++) {
-        kit_version_text(out, kvs[i], keys_only);
+        hotkit_version_text(out, kvs[i], keys_only);
     }
     hw_buf_printf(out, "/%" PRId64 "%s;", hw_scan_count(scan), hw_scan_has_more(scan) ? "+" : "");
 }
@@ -314,7 +314,7 @@ static void step_compact(struct world *w)
 {
     hw_rev rev = w->model.revision - (hw_rev)below(w, below(w, 4) == 0 ? 400 : 40) + 1;
     int code = rev > w->model.revision ? HW_ERR_FUTURE : rev <= w->model.compacted ? HW_ERR_COMPACTED : 0;
-    expect(w, kit_compact(&w->kit, rev) == code, "code of a compaction");
+    expect(w, hotkit_compact(&w->kit, rev) == code, "code of a compaction");
     if (code == 0) {
         w->model.compacted = rev;
     }
@@ -383,7 +383,7 @@ static void step_reload(struct world *w)
     expect(w, hw_hot_check(loaded) == NULL, "invariants of a loaded state");
     expect(w, hw_hot_hash(loaded) == hw_hot_hash(w->kit.hot), "fingerprint of a loaded state");
     expect(w, hw_hot_key_count(loaded) == hw_hot_key_count(w->kit.hot), "key count of a loaded state");
-    hash = kit_hash(&w->kit, 0, 100);
+    hash = hotkit_hash(&w->kit, 0, 100);
     expect(w, hash == model_hash(&w->model, w->model.revision), "hash of the state");
     for (int i = 0; i < OPEN_MAX; i++) {
         is_busy = is_busy || w->scans[i].scan != NULL;
@@ -394,7 +394,7 @@ static void step_reload(struct world *w)
         hw_hot_free(w->kit.hot);
         w->kit.hot = loaded;
     }
-    expect(w, kit_hash(&w->kit, 0, 7) == hash, "hash of a loaded state");
+    expect(w, hotkit_hash(&w->kit, 0, 7) == hash, "hash of a loaded state");
     w->seen[SEEN_RELOADED]++;
 }
 
@@ -438,7 +438,7 @@ static void close_world(struct world *w)
     model_free(&w->model);
     hw_buf_free(&w->expected);
     hw_buf_free(&w->got);
-    kit_close(&w->kit);
+    hotkit_close(&w->kit);
 }
 
 static void the_state_agrees_with_the_model(void)
@@ -447,9 +447,9 @@ static void the_state_agrees_with_the_model(void)
     const char *text = getenv("HW_MODEL_OPS");
     size_t ops = text != NULL ? strtoull(text, NULL, 0) : OPS_DEFAULT;
     memset(&w, 0, sizeof w);
-    kit_open(&w.kit);
+    hotkit_open(&w.kit);
     model_init(&w.model);
-    hw_rng_seed(&w.rng, kit_seed("hot model"));
+    hw_rng_seed(&w.rng, hotkit_seed("hot model"));
     for (size_t i = 0; i < ops && w.failures == 0; i++) {
         step(&w);
     }

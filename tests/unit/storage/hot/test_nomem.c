@@ -15,10 +15,10 @@
 static void fill(struct kit *k)
 {
     char key[8];
-    kit_open(k);
+    hotkit_open(k);
     for (int i = 0; i < 70; i++) {
         snprintf(key, sizeof key, "k%02d", i % 40);
-        kit_put(k, key, "value");
+        hotkit_put(k, key, "value");
     }
 }
 
@@ -42,7 +42,7 @@ static struct picture picture_of(struct kit *k)
     p.revision = hw_hot_revision(k->hot);
     p.applied = hw_hot_applied(k->hot);
     p.hash = hw_hot_hash(k->hot);
-    p.sum = kit_hash(k, 0, 1000);
+    p.sum = hotkit_hash(k, 0, 1000);
     p.keys = hw_hot_key_count(k->hot);
     p.versions = hw_hot_version_count(k->hot);
     p.dirty = hw_hot_dirty_count(k->hot);
@@ -86,14 +86,14 @@ static unsigned sweep_command(struct kit *k, const struct hw_cmd *cmd, bool with
 
 static void a_transaction_that_runs_out_changes_nothing(void)
 {
-    struct hw_op deep[] = {kit_op_put("deep", "1"), kit_op_delete("k2", "k3"), kit_op_get("deep")};
+    struct hw_op deep[] = {hotkit_op_put("deep", "1"), hotkit_op_delete("k2", "k3"), hotkit_op_get("deep")};
     struct hw_txn nested = {.success = deep, .success_count = hw_array_len(deep)};
-    struct hw_op ops[] = {kit_op_put("k05", "again"),
-                          kit_op_put("new", "1"),
+    struct hw_op ops[] = {hotkit_op_put("k05", "again"),
+                          hotkit_op_put("new", "1"),
                           {.type = HW_OP_RANGE,
                            .range = {.key = OPEN_END, .range_end = OPEN_END, .sort_target = HW_BY_MOD, .limit = 9}},
-                          kit_op_delete("k1", "k2"),
-                          kit_op_txn(&nested)};
+                          hotkit_op_delete("k1", "k2"),
+                          hotkit_op_txn(&nested)};
     struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = {.success = ops, .success_count = hw_array_len(ops)}};
     ops[0].put.prev_kv = true;
     ops[3].del.prev_kv = true;
@@ -104,7 +104,7 @@ static void a_transaction_that_runs_out_changes_nothing(void)
         }
         fill(&k);
         CHECK(sweep_command(&k, &cmd, with_result != 0) > 30);
-        kit_close(&k);
+        hotkit_close(&k);
     }
 }
 
@@ -112,12 +112,12 @@ static void a_transaction_that_runs_out_changes_nothing(void)
 static void a_long_path_that_runs_out_changes_nothing(void)
 {
     static struct kit k;
-    struct hw_op put = kit_op_put("last", "1");
+    struct hw_op put = hotkit_op_put("last", "1");
     struct hw_txn empty = {0};
     struct hw_op ops[100];
     struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = {.success = ops, .success_count = hw_array_len(ops)}};
     for (size_t i = 0; i < hw_array_len(ops); i++) {
-        ops[i] = kit_op_txn(&empty);
+        ops[i] = hotkit_op_txn(&empty);
     }
     ops[99] = put;
     if (!nomem_is_available()) {
@@ -125,7 +125,7 @@ static void a_long_path_that_runs_out_changes_nothing(void)
     }
     fill(&k);
     CHECK(sweep_command(&k, &cmd, true) > 100);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void registry_and_history_that_run_out_change_nothing(void)
@@ -136,7 +136,7 @@ static void registry_and_history_that_run_out_change_nothing(void)
     if (!nomem_is_available()) {
         return;
     }
-    kit_open(&k);
+    hotkit_open(&k);
     for (unsigned i = 1; i < 40; i++) {
         cmd.type = HW_CMD_NODE_SET;
         cmd.node = (struct hw_node){.id = i};
@@ -148,7 +148,7 @@ static void registry_and_history_that_run_out_change_nothing(void)
         failures += sweep_command(&k, &cmd, false) - 1;
     }
     CHECK(failures >= 5);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void readers_that_run_out_can_be_closed(void)
@@ -178,7 +178,7 @@ static void readers_that_run_out_can_be_closed(void)
         nomem_disarm();
         CHECK(hasher == NULL);
     }
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void a_cut_that_runs_out_takes_nothing(void)
@@ -191,8 +191,8 @@ static void a_cut_that_runs_out_takes_nothing(void)
         return;
     }
     fill(&k);
-    kit_apply(&k, &event, NULL);
-    kit_apply(&k, &node, NULL);
+    hotkit_apply(&k, &event, NULL);
+    hotkit_apply(&k, &node, NULL);
     for (unsigned n = 1; cut == NULL; n++) {
         nomem_arm(n);
         CHECK_EQ(hw_hot_cut(k.hot, &cut), n <= 3 ? HW_ERR_NOMEM : 0);
@@ -201,7 +201,7 @@ static void a_cut_that_runs_out_takes_nothing(void)
     }
     CHECK(cut->version_count == 70 && cut->event_count == 2 && cut->nodes_changed);
     hw_cut_free(cut);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void a_load_that_runs_out_leaves_the_version_with_the_caller(void)
@@ -213,9 +213,9 @@ static void a_load_that_runs_out_leaves_the_version_with_the_caller(void)
         hw_hot_free(loaded);
         return;
     }
-    kit_open(&k);
+    hotkit_open(&k);
     for (int i = 0; i < 6; i++) {
-        kit_put(&k, i < 3 ? "a" : "b", "v");
+        hotkit_put(&k, i < 3 ? "a" : "b", "v");
     }
     REQUIRE(hw_hot_cut(k.hot, &cut) == 0);
     for (size_t i = 0; i < cut->version_count; i++) {
@@ -234,13 +234,13 @@ static void a_load_that_runs_out_leaves_the_version_with_the_caller(void)
     CHECK_EQ(hw_hot_version_count(loaded), 6);
     hw_cut_free(cut);
     hw_hot_free(loaded);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void the_rest_says_so(void)
 {
     struct hw_txn txn = {0};
-    struct hw_op ops[] = {kit_op_put("a", ""), kit_op_put("b", ""), kit_op_delete("c", "")};
+    struct hw_op ops[] = {hotkit_op_put("a", ""), hotkit_op_put("b", ""), hotkit_op_delete("c", "")};
     if (!nomem_is_available()) {
         return;
     }

@@ -10,15 +10,15 @@
 /* Revisions 2 to 8: b and d are written twice, c is deleted, ab comes last. */
 static void fill(struct kit *k)
 {
-    kit_open(k);
-    kit_put(k, "a", "9");
-    kit_put(k, "b", "8");
-    kit_put(k, "c", "7");
-    kit_put(k, "d", "6");
-    kit_put(k, "b", "5");
-    kit_delete(k, "c", S(""));
-    kit_put(k, "d", "1");
-    kit_put(k, "ab", "7");
+    hotkit_open(k);
+    hotkit_put(k, "a", "9");
+    hotkit_put(k, "b", "8");
+    hotkit_put(k, "c", "7");
+    hotkit_put(k, "d", "6");
+    hotkit_put(k, "b", "5");
+    hotkit_delete(k, "c", S(""));
+    hotkit_put(k, "d", "1");
+    hotkit_put(k, "ab", "7");
 }
 
 struct range_case {
@@ -30,7 +30,7 @@ static void run_cases(struct kit *k, const struct range_case *cases, size_t coun
 {
     for (size_t i = 0; i < count; i++) {
         for (size_t budget = 1; budget < 12; budget += 5) {
-            const char *got = kit_range(k, &cases[i].range, budget);
+            const char *got = hotkit_range(k, &cases[i].range, budget);
             if (strcmp(got, cases[i].expected) != 0) {
                 printf("  case %zu, budget %zu: %s, expected %s\n", i, budget, got, cases[i].expected);
             }
@@ -59,7 +59,7 @@ static void keys_and_ends(void)
     };
     fill(&k);
     run_cases(&k, cases, hw_array_len(cases));
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void revisions(void)
@@ -78,15 +78,15 @@ static void revisions(void)
     };
     fill(&k);
     run_cases(&k, cases, hw_array_len(cases));
-    CHECK_EQ(kit_compact(&k, 6), 0);
-    CHECK_STR(kit_all(&k, 5), "COMPACTED");
-    CHECK_STR(kit_all(&k, 6), "a=9 b=5 c=7 d=6 /4");
+    CHECK_EQ(hotkit_compact(&k, 6), 0);
+    CHECK_STR(hotkit_all(&k, 5), "COMPACTED");
+    CHECK_STR(hotkit_all(&k, 6), "a=9 b=5 c=7 d=6 /4");
     CHECK_EQ(hw_hot_check_revision(k.hot, 5), HW_ERR_COMPACTED);
     CHECK_EQ(hw_hot_check_revision(k.hot, 6), 0);
     CHECK_EQ(hw_hot_check_revision(k.hot, 9), 0);
     CHECK_EQ(hw_hot_check_revision(k.hot, 10), HW_ERR_FUTURE);
     CHECK_EQ(hw_hot_check_revision(k.hot, 0), 0);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void limits_and_filters(void)
@@ -113,7 +113,7 @@ static void limits_and_filters(void)
     };
     fill(&k);
     run_cases(&k, cases, hw_array_len(cases));
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void sorting(void)
@@ -138,7 +138,7 @@ static void sorting(void)
     };
     fill(&k);
     run_cases(&k, cases, hw_array_len(cases));
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void a_scan_sees_its_revision_whatever_is_written(void)
@@ -153,20 +153,20 @@ static void a_scan_sees_its_revision_whatever_is_written(void)
         char key[8];
         rc = hw_scan_step(scan, 1);
         snprintf(key, sizeof key, "a%d", i);
-        kit_put(&k, key, "new");
-        kit_put(&k, "b", "new");
-        kit_delete(&k, "a", OPEN_END);
-        CHECK_EQ(kit_compact(&k, hw_hot_revision(k.hot)), 0);
-        kit_sweep(&k, 1);
+        hotkit_put(&k, key, "new");
+        hotkit_put(&k, "b", "new");
+        hotkit_delete(&k, "a", OPEN_END);
+        CHECK_EQ(hotkit_compact(&k, hw_hot_revision(k.hot)), 0);
+        hotkit_sweep(&k, 1);
     }
     CHECK_EQ(rc, 0);
-    CHECK_STR(kit_scan_text(scan, false), "a=9 ab=7 b=5 d=1 /4");
+    CHECK_STR(hotkit_scan_text(scan, false), "a=9 ab=7 b=5 d=1 /4");
     CHECK_EQ(hw_scan_step(scan, 1), 0);
     hw_scan_close(scan);
-    CHECK_STR(kit_all(&k, 0), "/0");
-    kit_sweep(&k, 1);
+    CHECK_STR(hotkit_all(&k, 0), "/0");
+    hotkit_sweep(&k, 1);
     CHECK_EQ(hw_hot_version_count(k.hot), 0);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 static void a_scan_may_be_closed_at_any_step(void)
@@ -183,7 +183,7 @@ static void a_scan_may_be_closed_at_any_step(void)
         hw_scan_close(scan);
     }
     hw_scan_close(NULL);
-    kit_close(&k);
+    hotkit_close(&k);
 }
 
 HW_SUITE(hot_range, HW_CASE(keys_and_ends), HW_CASE(revisions), HW_CASE(limits_and_filters), HW_CASE(sorting),

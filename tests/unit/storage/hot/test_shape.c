@@ -50,7 +50,7 @@ static void parse_list(const char **at, struct hw_op **ops, size_t *count)
             continue;
         }
         if (**at == '(') {
-            *op = kit_op_txn(parse_nested(at));
+            *op = hotkit_op_txn(parse_nested(at));
         } else if (**at == '-') {
             *op = parse_delete(at);
         } else {
@@ -150,7 +150,7 @@ static void operations_are_counted_as_etcd_counts_them(void)
 
 static void operations_are_checked_one_by_one(void)
 {
-    struct hw_op op = kit_op_put("k", "v");
+    struct hw_op op = hotkit_op_put("k", "v");
     struct hw_compare c = {.key = S("")};
     struct hw_txn txn = {.failure = &op, .failure_count = 1};
     struct hw_error e;
@@ -162,17 +162,17 @@ static void operations_are_checked_one_by_one(void)
     op.put.lease = 1;
     CHECK_EQ(hw_hot_check_txn(&txn, 128, &e), HW_ERR_INVALID);
     CHECK_STR(e.text, "etcdserver: lease is provided");
-    op = kit_op_delete("", "x");
+    op = hotkit_op_delete("", "x");
     CHECK_EQ(hw_hot_check_txn(&txn, 128, &e), HW_ERR_INVALID);
     CHECK_STR(e.text, "etcdserver: key is not provided");
-    op = kit_op_get("");
+    op = hotkit_op_get("");
     CHECK_EQ(hw_hot_check_txn(&txn, 128, &e), HW_ERR_INVALID);
     op = (struct hw_op){0};
     CHECK_EQ(hw_hot_check_txn(&txn, 128, &e), HW_ERR_INVALID);
     CHECK_STR(e.text, "etcdserver: key not found");
-    op = kit_op_txn(NULL);
+    op = hotkit_op_txn(NULL);
     CHECK_EQ(hw_hot_check_txn(&txn, 128, &e), HW_ERR_INVALID);
-    op = kit_op_get("k");
+    op = hotkit_op_get("k");
     CHECK_EQ(hw_hot_check_txn(&txn, 128, &e), 0);
     txn.compares = &c;
     txn.compare_count = 1;
@@ -193,12 +193,12 @@ static void the_largest_transaction_is_checked_fast(void)
     for (size_t i = 0; i < 2 * HALF; i++) {
         if (i < HALF) {
             snprintf(keys[i], sizeof keys[i], "%07zu", i);
-            inner[i] = kit_op_put(keys[i], "");
+            inner[i] = hotkit_op_put(keys[i], "");
         } else {
             inner[i] = (struct hw_op){.type = HW_OP_DELETE, .del = {.key = S("0"), .range_end = OPEN_END}};
         }
         nested[i] = (struct hw_txn){.success = &inner[i], .success_count = 1};
-        outer[i] = kit_op_txn(&nested[i]);
+        outer[i] = hotkit_op_txn(&nested[i]);
     }
     CHECK_EQ(hw_hot_check_txn(&(struct hw_txn){.success = outer, .success_count = 2 * HALF}, HW_TXN_OPS_HARD_MAX, NULL),
              0);
