@@ -107,6 +107,23 @@ check-asan: ## build and run all tests with AddressSanitizer and UndefinedBehavi
 	@$(MAKE) --no-print-directory VARIANT=asan unit
 	@$(MAKE) --no-print-directory VARIANT=asan integration
 
+# The suites without processes of their own; valgrind is 20 to 50 times slower.
+VALGRIND := valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect \
+	--errors-for-leak-kinds=definite,indirect --fair-sched=yes
+check-valgrind: build/release/unit ## run the unit tests under valgrind (SUITE="a b" for some)
+	@HW_MODEL_OPS=5000 HW_SIM_SEEDS=5 $(VALGRIND) build/release/unit $(or $(SUITE),base config hot warm http loop cluster api_arena api_err api_kv api_txn cli)
+
+PREFIX ?= /usr/local
+install: all ## install the two binaries and the service unit under PREFIX (DESTDIR is honoured)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/share/doc/hotwarm
+	install -m 755 $(B)/hwagent $(B)/hwctl $(DESTDIR)$(PREFIX)/bin
+	sed 's|@PREFIX@|$(PREFIX)|g' deploy/hotwarm.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/hotwarm.service
+	install -m 644 README.md LICENSE NOTICE deploy/hotwarm.yaml $(DESTDIR)$(PREFIX)/share/doc/hotwarm
+
+bench: deps ## HotWarm beside etcd on this machine, in one run (ARGS="--trials 20")
+	@$(MAKE) --no-print-directory all build/$(VARIANT)/hwload
+	@VARIANT=$(VARIANT) python3 tests/bench/bench.py $(ARGS)
+
 # One program per decoder of foreign bytes; a found input is kept in build/fuzz and named.
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 20

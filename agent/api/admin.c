@@ -8,6 +8,7 @@
 #include "agent/api/api_impl.h"
 #include "agent/api/status.h"
 #include "proto/hotwarm.pb-c.h"
+#include "storage/warm/image.h"
 
 #define STATUS_TIMEOUT_MS (2 * HW_STATUS_TIMEOUT_MS)
 #define SWITCHOVER_TIMEOUT_MS 10000
@@ -228,6 +229,8 @@ static void handle_version(struct hw_exchange *x)
     Hotwarm__V1__VersionResponse m = HOTWARM__V1__VERSION_RESPONSE__INIT;
     m.version = (char *)HW_VERSION;
     m.etcd_version = (char *)HW_ETCD_VERSION;
+    m.libraft = (char *)hw_consensus_library();
+    m.sqlite = (char *)hw_image_library();
     m.node = (char *)x->api->config.node_name;
     hw_exchange_ok_message(x, &m.base);
 }

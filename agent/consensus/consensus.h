@@ -130,6 +130,9 @@ int hw_consensus_start(struct hw_consensus *c, struct hw_error *e);
 void hw_consensus_shut(struct hw_consensus *c, void (*on_closed)(void *ctx), void *ctx);
 void hw_consensus_free(struct hw_consensus *c);
 
+/* Version of libraft that this was built with (the library exports none), "0.22.1". A constant string. */
+const char *hw_consensus_library(void);
+
 /* Is there a log, a vote or a snapshot in this folder? (files only; no object needed) */
 bool hw_consensus_folder_is_pristine(const char *folder);
 

@@ -302,6 +302,13 @@ static int open_raft(struct hw_consensus *c, struct hw_error *e)
     return 0;
 }
 
+const char *hw_consensus_library(void)
+{
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+    return TEXT(RAFT_VERSION_MAJOR) "." TEXT(RAFT_VERSION_MINOR) "." TEXT(RAFT_VERSION_RELEASE);
+}
+
 int hw_consensus_bootstrap(struct hw_consensus *c, const struct hw_member *members, size_t count, struct hw_error *e)
 {
     static const int roles[] = {

@@ -78,13 +78,22 @@ static void append_answer(struct append *a, int status)
     a->req_count = 0;
 }
 
+/* Its requests are answered when libraft is closed: until then it only understands success. */
+static void append_lose(struct append *a)
+{
+    a->is_lost = true;
+    a->next_lost = a->c->lost_appends;
+    a->c->lost_appends = a;
+}
+
 static void on_appended(struct raft_io_append *own, int status)
 {
     struct append *a = own->data;
     struct hw_consensus *c = a->c;
     if (status != 0 && c->life != LIFE_CLOSING) {
         consensus_fail(c, "the log could not be written: %s", raft_strerror(status));
-        status = RAFT_CANCELED; /* the one that libraft understands: it frees and forgets */
+        append_lose(a);
+        return;
     }
     consensus_room_set(c);
     append_answer(a, status);
@@ -119,29 +128,19 @@ static void append_go(struct append *a)
     int rv = c->below.append(c->io, &a->own, a->entries, (unsigned)a->entry_count, on_appended);
     if (rv != 0) {
         /* Whether the io below still holds it cannot be told before it is closed. */
-        a->is_lost = true;
-        a->next_lost = c->lost_appends;
-        c->lost_appends = a;
+        append_lose(a);
         consensus_fail(c, "the log could not be written: %s: %s", raft_strerror(rv), c->io->errmsg);
     }
 }
 
-/* An error would make libraft free the entries' memory a second time, here and in do_truncate. */
-static int append_refuse(struct raft_io_append *req)
-{
-    req->cb(req, RAFT_CANCELED);
-    return 0;
-}
-
+/* Never an error, here and in do_truncate: libraft would free the entries of the message a second time. */
 static int do_append(struct raft_io *io, struct raft_io_append *req, const struct raft_entry entries[], unsigned n,
                      raft_io_append_cb cb)
 {
     struct hw_consensus *c = io_owner(io);
     struct append *a = c->corked_append;
     req->cb = cb;
-    if (c->has_failed) {
-        return append_refuse(req);
-    }
+    c->corked_append = NULL;
     if (a == NULL) {
         a = calloc(1, sizeof *a);
         if (a != NULL) {
@@ -151,14 +150,14 @@ static int do_append(struct raft_io *io, struct raft_io_append *req, const struc
     }
     if (a == NULL || append_add(a, req, entries, n) != 0) {
         consensus_fail(c, "the log could not be written: out of memory");
-        if (a != NULL && a != c->corked_append) {
-            append_free(a);
-        }
-        return append_refuse(req);
     }
     c->appended_to = c->append_index + n - 1;
-    c->corked_append = NULL;
-    if (c->is_corked && a->bytes < APPEND_BYTES_MAX) {
+    if (a == NULL) {
+        return 0;
+    }
+    if (c->has_failed) {
+        append_lose(a);
+    } else if (c->is_corked && a->bytes < APPEND_BYTES_MAX) {
         c->corked_append = a;
     } else {
         append_go(a);

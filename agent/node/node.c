@@ -138,36 +138,6 @@ static void on_stop_signal(void *ctx, int signum)
     hw_agent_stop(a, 0);
 }
 
-static void on_reload_signal(void *ctx, int signum)
-{
-    struct hw_agent *a = ctx;
-    struct hw_config *fresh = calloc(1, sizeof *fresh);
-    struct hw_config_problems problems = {0};
-    struct hw_buf reloadable;
-    struct hw_buf restart;
-    (void)signum;
-    hw_buf_init(&reloadable);
-    hw_buf_init(&restart);
-    if (fresh == NULL) {
-        return;
-    }
-    if (hw_config_load(a->options->config_path, fresh, &problems) != 0) {
-        hw_log_error(COMPONENT, "the new configuration is refused, the running one stays", "problems=%s",
-                     hw_logq((const char *)problems.text.data));
-    } else {
-        hw_config_diff(a->config, fresh, &reloadable, &restart);
-        hw_buf_append(&reloadable, "", 1);
-        hw_buf_append(&restart, "", 1);
-        hw_log_configure(fresh->log.level);
-        hw_log_info(COMPONENT, "configuration reloaded", "reloaded=%s needs_restart=%s",
-                    hw_logq((const char *)reloadable.data), hw_logq((const char *)restart.data));
-    }
-    hw_config_problems_free(&problems);
-    hw_buf_free(&reloadable);
-    hw_buf_free(&restart);
-    free(fresh);
-}
-
 /* ---- start ---- */
 
 static void consensus_config(const struct hw_agent *a, struct hw_consensus_config *c)
@@ -328,7 +298,7 @@ static int start(struct hw_agent *a, struct hw_error *e)
     if (rc == 0) {
         a->sigterm = hw_signal_new(a->loop, SIGTERM, on_stop_signal, a);
         a->sigint = hw_signal_new(a->loop, SIGINT, on_stop_signal, a);
-        a->sighup = hw_signal_new(a->loop, SIGHUP, on_reload_signal, a);
+        a->sighup = hw_signal_new(a->loop, SIGHUP, hw_agent_on_reload_signal, a);
         rc = start_parts(a, e);
     }
     return rc;
@@ -384,7 +354,8 @@ int hw_node_run(const struct hw_config *config, const struct hw_node_options *op
         struct hw_agent *a = calloc(1, sizeof *a);
         struct hw_error e = {0};
         hw_assert(a != NULL);
-        a->config = config;
+        a->running = *config;
+        a->config = &a->running;
         a->options = options;
         a->metrics = hw_metrics_new();
         status = start(a, &e);

@@ -12,6 +12,7 @@
 #define COMPONENT "node"
 
 struct hw_agent {
+    struct hw_config running; /* what SIGHUP changed included */
     const struct hw_config *config;
     const struct hw_node_options *options;
     struct hw_loop *loop;
@@ -37,6 +38,7 @@ struct hw_agent {
     bool is_stopping;
     bool is_again;    /* start anew after this run */
     unsigned signals;
+    struct hw_reload *reload; /* under way */
     int status;       /* why it ended */
 };
 
@@ -45,6 +47,9 @@ void hw_agent_stop(struct hw_agent *a, int status);
 void hw_agent_post(struct hw_agent *a, void (*fn)(struct hw_agent *a));
 int hw_agent_start_replica(struct hw_agent *a, bool is_bootstrap);
 const char *hw_agent_phase(const struct hw_agent *a);
+
+/* reload.c */
+void hw_agent_on_reload_signal(void *ctx, int signum);
 
 /* wiring.c */
 extern const struct hw_api_ops hw_agent_api_ops;

@@ -8,6 +8,7 @@
 
 #include "agent/base/assert.h"
 #include "storage/warm/db_private.h"
+#include "storage/warm/image.h"
 #include "storage/warm/fs.h"
 
 /* How long a writer waits for another connection of the same file before HW_ERR_LOCKED. */
@@ -410,4 +411,9 @@ struct hw_slice hw_stmt_text(struct hw_stmt *s, int column)
 bool hw_stmt_is_text(struct hw_stmt *s, int column)
 {
     return sqlite3_column_type(s->handle, column) == SQLITE_TEXT;
+}
+
+const char *hw_image_library(void)
+{
+    return sqlite3_libversion();
 }

@@ -23,6 +23,9 @@
 
 struct hw_image;
 
+/* Version of SQLite at run time. A constant string. */
+const char *hw_image_library(void);
+
 struct hw_image_meta {
     uint32_t format;
     uint64_t cluster_id; /* 0: not bound to a cluster yet */
