@@ -16,6 +16,7 @@
 #define CALL_TIMEOUT_MS 2000
 #define JOIN_TIMEOUT_MS 30000
 #define NEWS_EVERY_MS 10000
+#define MAJORITY_GRACE_MS 2000
 #define NEWS_CHANGED_MS 1000 /* sooner when there is something new to say */
 #define NEWS_MAX 768
 
@@ -53,6 +54,7 @@ struct hw_formation {
     bool is_freed;
     unsigned calls;
     uint64_t news_ms;
+    uint64_t majority_ms; /* since when a majority has the list; 0: not yet */
     char news[NEWS_MAX];
 };
 
@@ -278,7 +280,14 @@ static void form_step(struct hw_formation *f)
             ask_form(o);
         }
     }
-    if (accepted > f->member_count / 2 && (accepted == f->member_count || f->calls == 0)) {
+    if (accepted <= f->member_count / 2) {
+        return;
+    }
+    if (f->majority_ms == 0) {
+        f->majority_ms = hw_loop_now_ms(f->loop);
+    }
+    /* A majority is enough; the others get a moment, because who misses the list has to ask to be let in. */
+    if (accepted == f->member_count || hw_loop_now_ms(f->loop) - f->majority_ms >= MAJORITY_GRACE_MS) {
         finish(f);
         f->ops->on_formed(f->ctx);
     }

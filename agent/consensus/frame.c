@@ -81,7 +81,7 @@ int frame_entry_decode(const void *data, size_t len, uint64_t *term, struct hw_s
         return format > ENTRY_FORMAT ? HW_ERR_VERSION : HW_ERR_CORRUPT;
     }
     end = FRAME_ENTRY_HEAD + (size_t)payload_len;
-    if (end > len || len - end >= 8 || !is_zero(p + end, len - end)) {
+    if (len % 8 != 0 || end > len || len - end >= 8 || !is_zero(p + end, len - end)) {
         return HW_ERR_CORRUPT;
     }
     *payload = hw_slice_of(p + FRAME_ENTRY_HEAD, payload_len);
@@ -121,7 +121,7 @@ int frame_manifest_decode(const void *data, size_t len, struct hw_slice *payload
     reserved = hw_reader_u32(&r);
     sum = hw_reader_u64(&r);
     end = MANIFEST_HEAD + (size_t)payload_len;
-    if (reserved != 0 || end > len || len - end >= 8 || !is_zero(p + end, len - end) ||
+    if (reserved != 0 || len % 8 != 0 || end > len || len - end >= 8 || !is_zero(p + end, len - end) ||
         XXH64(p + MANIFEST_HEAD, payload_len, 0) != sum) {
         return HW_ERR_CORRUPT;
     }

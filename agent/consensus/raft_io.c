@@ -294,6 +294,19 @@ static void mend_append_entries(struct hw_consensus *c, struct raft_append_entri
     }
 }
 
+/* A rejection of what is known to match has been overtaken by a later answer. libraft ignores it but for a follower that
+ * it probes: there it takes the next index below the match index, counts a negative number of entries under way, and
+ * sends that follower nothing more in this term. It still is a sign of life. */
+static void mend_append_entries_result(struct hw_consensus *c, uint64_t from, struct raft_append_entries_result *m)
+{
+    raft_index match;
+    if (m->rejected > 0 && consensus_is_leader(c) && m->term == raft_current_term(c->raft) &&
+        raft_match_index(c->raft, from, &match) == 0 && m->rejected <= match) {
+        m->rejected = 0;
+        m->last_log_index = 0;
+    }
+}
+
 static void on_recv(struct raft_io *io, struct raft_message *m)
 {
     struct hw_consensus *c = io_owner(io);
@@ -307,6 +320,8 @@ static void on_recv(struct raft_io *io, struct raft_message *m)
     }
     if (m->type == RAFT_APPEND_ENTRIES && c->life == LIFE_STARTED) {
         mend_append_entries(c, &m->append_entries);
+    } else if (m->type == RAFT_APPEND_ENTRIES_RESULT && c->life == LIFE_STARTED) {
+        mend_append_entries_result(c, m->server_id, &m->append_entries_result);
     }
     consensus_room_set(c);
     c->recv(io, m);

@@ -231,7 +231,7 @@ static int start_parts(struct hw_agent *a, struct hw_error *e)
     snprintf(raft_folder, sizeof raft_folder, "%s/%s", hw_datadir_path(a->datadir), HW_RAFT_FOLDER);
     if (a->identity.state == HW_IDENTITY_MEMBER && hw_consensus_folder_is_pristine(raft_folder)) {
         /* A member without a log may have voted and acknowledged before: it must come back as somebody else. */
-        if (a->config->members.initial_count <= 1 && a->config->members.join_count == 0) {
+        if (!hw_agent_can_start_anew(a)) {
             return hw_error_set(e, HW_ERR_CORRUPT,
                                 "the log in %s is gone, and there is no other node to rebuild from: restore the folder",
                                 raft_folder);
@@ -291,6 +291,11 @@ static int start(struct hw_agent *a, struct hw_error *e)
     }
     if (rc == 0) {
         rc = load_identity(a, e);
+        if (rc == HW_ERR_CORRUPT && hw_agent_can_start_anew(a)) {
+            hw_log_error(COMPONENT, "the identity is damaged: moving the data to quarantine and starting anew from the "
+                                    "other nodes", "why=%s", hw_logq(hw_error_text(e)));
+            a->is_again = true;
+        }
     }
     if (rc == 0) {
         rc = open_ports(a, e);

@@ -46,6 +46,8 @@ struct hw_agent {
 void hw_agent_stop(struct hw_agent *a, int status);
 void hw_agent_post(struct hw_agent *a, void (*fn)(struct hw_agent *a));
 int hw_agent_start_replica(struct hw_agent *a, bool is_bootstrap);
+/* Are there others to be rebuilt from? */
+bool hw_agent_can_start_anew(const struct hw_agent *a);
 const char *hw_agent_phase(const struct hw_agent *a);
 
 /* reload.c */

@@ -261,7 +261,7 @@ static void start_cluster(struct hw_agent *a)
 }
 
 /* Damage is mended by starting anew as a fresh node that the others let in; that needs others. */
-static bool can_start_anew(const struct hw_agent *a)
+bool hw_agent_can_start_anew(const struct hw_agent *a)
 {
     return a->config->members.initial_count > 1 || a->config->members.join_count > 0;
 }
@@ -273,7 +273,7 @@ static void on_started(void *ctx, int status, const char *why)
         hw_agent_post(a, start_cluster);
         return;
     }
-    if (status == HW_ERR_CORRUPT && can_start_anew(a)) {
+    if (status == HW_ERR_CORRUPT && hw_agent_can_start_anew(a)) {
         hw_log_error(COMPONENT, "the data is damaged: moving it to quarantine and starting anew from the other nodes",
                      "why=%s", hw_logq(why));
         a->is_again = true;

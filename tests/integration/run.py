@@ -78,7 +78,7 @@ class Result(unittest.TestResult):
     def addSubTest(self, test, subtest, err):
         if err is not None:
             super().addSubTest(test, subtest, err)
-            self._failed(subtest, (self.failures or self.errors)[-1][1])
+            self._failed(subtest, self._exc_info_to_string(err, test))
 
     def addSkip(self, test, reason):
         self.skip_count += 1

@@ -1,5 +1,6 @@
 """Days on which the disk, the folder, the configuration or the machine is not what it should be."""
 import glob
+import hashlib
 import os
 import shutil
 import signal
@@ -48,8 +49,11 @@ def start_fails(test, node, *words, code=EXIT_DATA, prefix=()):
     for word in words:
         test.assertRegex(said, word)
     after = checksums(node.data)
+    # An image that was looked at may have SQLite's empty companions beside it.
+    empty = hashlib.sha256(b"").hexdigest()
     for files in (before, after):
-        files.pop("lock", None)
+        for name in [n for n, h in files.items() if n in ("lock", "image.db-shm") or (n == "image.db-wal" and h == empty)]:
+            del files[name]
     test.assertEqual(after, before)
 
 
@@ -61,7 +65,10 @@ class Alone(ClusterTest):
 
     def setUp(self):
         self.node = self.cluster.nodes[0]
-        if not self.node.is_running():
+        if not self.node.is_running():  # a test before failed halfway
+            if os.path.exists(self.node.data + ".copy"):
+                shutil.rmtree(self.node.data)
+                os.rename(self.node.data + ".copy", self.node.data)
             self.node.start()
             self.cluster.wait_ready()
         super().setUp()
@@ -246,9 +253,11 @@ class Damage(ClusterTest):
         self.acknowledged, self.moved = {}, glob.glob(os.path.join(node.data, "quarantine", "*-raft"))
         done = []
         for kind in kinds:
-            with self.subTest(file=kind, damage=how.__name__):
+            try:
                 if self.harm(node, kind, how):
                     done.append(kind)
+            except Failed as e:
+                raise Failed(f"{how.__name__} of {kind}: {e}") from e
         assert_converged(self, self.cluster.nodes)
         self.assertIn("image.db", done)
         return done
@@ -503,7 +512,7 @@ class CommandLine(unittest.TestCase):
     def test_bad_command_lines(self):
         for args in ((), ("--nonsense",), ("--config",), ("extra",), ("--dev", "--config", "x"), ("--dev", "extra"),
                      ("--config", "x", "--data", "y")):
-            self.assertIn("--help", self.refuse(*args))
+            self.assertIn("hwagent", self.refuse(*args))
         self.assertIn("HOTWARM_RAFT_ELECTION_MS", self.refuse("--dev", env={"HOTWARM_RAFT_ELECTION_MS": "x"}))
 
     def test_what_prints_and_ends(self):

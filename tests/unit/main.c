@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/log.h"
 #include "tests/unit/hw_test.h"
 
 static struct hw_suite *suites;
@@ -60,6 +61,7 @@ int main(int argc, char **argv)
     unsigned failed;
     unsigned ran;
     signal(SIGPIPE, SIG_IGN);
+    hw_log_configure(getenv("VERBOSE") != NULL ? "debug" : "error");
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (CU_initialize_registry() != CUE_SUCCESS) {
         return 2;
