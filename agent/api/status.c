@@ -87,6 +87,9 @@ void hw_status_cluster(struct hw_api *api, Hotwarm__V1__StatusResponse *m, char 
         struct hw_hot *hot = hw_replica_hot(api->replica);
         const struct hw_node *node;
         hot_id = hw_replica_hot_id(api->replica);
+        if (!hw_replica_is_reachable(api->replica, hot_id)) {
+            hot_id = 0; /* it was, and is not known to be any more */
+        }
         node = hw_hot_node_by_id(hot, hot_id);
         m->epoch = hw_hot_epoch(hot);
         if (node != NULL) {
