@@ -1,5 +1,6 @@
 #include "agent/http/server.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -209,10 +210,8 @@ static void refuse_method(struct hw_http_connection *c, size_t path_len, bool en
         const struct hw_http_route_entry *r = &server->routes[i];
         if (r->path_len == path_len && is_match(r, path, strlen(path))) {
             const char *method = strcmp(r->route.method, "GET") == 0 ? "GET, HEAD" : r->route.method;
-            if (strlen(allow) + strlen(method) + 3 < sizeof allow) {
-                strcat(allow, allow[0] != '\0' ? ", " : "");
-                strcat(allow, method);
-            }
+            size_t used = strlen(allow);
+            snprintf(allow + used, sizeof allow - used, "%s%s", used > 0 ? ", " : "", method);
         }
     }
     hw_http_write_error(c, 405, "the method is not offered for this path", headers, c->message.is_head, ends);

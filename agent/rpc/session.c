@@ -487,4 +487,3 @@ void hw_h2_fail(struct hw_h2 *h2, enum hw_h2_code code)
     h2->is_stalled = false;
     hw_h2_check(h2, nghttp2_session_terminate_session(h2->ng, code));
 }
-

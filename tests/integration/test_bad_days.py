@@ -266,7 +266,7 @@ class Damage(ClusterTest):
              "snapshot"]
 
     def test_flipped_bytes(self):
-        self.each(self.flip, self.KINDS)
+        self.each(self.flip, [k for k in self.KINDS if k != "open segment"])  # see LostTail
 
     def test_truncated(self):
         self.each(self.truncate, self.KINDS)
@@ -288,6 +288,26 @@ class Damage(ClusterTest):
         self.assertNotEqual(node.status()["id"], old_id)
 
 
+class LostTail(StandAloneTest):
+    """A voter whose disk loses the end of its log, entries that it had acknowledged, must not stay behind for ever: the
+    hot node believes that it has them."""
+
+    def test_damaged_open_segment(self):
+        cluster = self.make(image={"checkpoint_interval_ms": 600000})
+        put_many(cluster.hot(), "tail/", 100)
+        node = cluster.warm()
+        assert_converged(self, cluster.nodes)
+        node.kill()
+        with open(sorted(glob.glob(os.path.join(node.data, "raft", "open-*")))[0], "r+b") as f:
+            f.seek(1500)
+            f.write(b"damage")
+        node.start()
+        cluster.wait_ready([node])
+        put_many(cluster.hot(), "more/", 10)
+        assert_converged(self, cluster.nodes)
+        self.assertEqual(h2.get(node.client, "tail/00099")[0], b"v" * 16)
+
+
 class Foreign(StandAloneTest):
     def test_whole_folder_of_another_cluster(self):
         mine, other = self.make(), self.make()
@@ -300,7 +320,7 @@ class Foreign(StandAloneTest):
         shutil.move(a.data, a.data + ".own")
         shutil.copytree(b.data, a.data)
         a.start()
-        wait_for("the refusal is logged", lambda: "refused our connection" in a.log_text(), 20)
+        wait_for("the refusal is logged", lambda: "this node belongs to cluster" in mine.hot().log_text(), 20)
         self.assertFalse(a.is_ready())
         h2.put(mine.hot().client, "goes-on", "1")
         a.stop()

@@ -70,7 +70,7 @@ static void rig_connect(struct rig *rig)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int rc;
-    in.sin_port = htons((uint16_t)atoi(strrchr(hw_listener_address(rig->listener), ':') + 1));
+    in.sin_port = htons((uint16_t)strtoul(strrchr(hw_listener_address(rig->listener), ':') + 1, NULL, 10));
     rig->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     rc = connect(rig->fd, (struct sockaddr *)&in, sizeof in);
     hw_assert(rc == 0);

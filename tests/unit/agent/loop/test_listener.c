@@ -60,7 +60,7 @@ static struct sockaddr_in address_of(const struct hw_listener *l)
 {
     struct sockaddr_in to = {.sin_family = AF_INET};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    to.sin_port = htons((uint16_t)atoi(strrchr(hw_listener_address(l), ':') + 1));
+    to.sin_port = htons((uint16_t)strtoul(strrchr(hw_listener_address(l), ':') + 1, NULL, 10));
     return to;
 }
 

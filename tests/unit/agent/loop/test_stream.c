@@ -108,7 +108,7 @@ static void pair_open_raw(struct pair *p)
     const int small_bytes = 64 * 1024; /* so that a few megabytes are surely more than the kernel takes */
     pair_listen(p);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    to.sin_port = htons((uint16_t)atoi(strrchr(hw_listener_address(p->listener), ':') + 1));
+    to.sin_port = htons((uint16_t)strtoul(strrchr(hw_listener_address(p->listener), ':') + 1, NULL, 10));
     p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     setsockopt(p->fd, SOL_SOCKET, SO_RCVBUF, &small_bytes, sizeof small_bytes);
     CU_ASSERT_FATAL(connect(p->fd, (struct sockaddr *)&to, sizeof to) == 0);

@@ -346,7 +346,7 @@ int rpc_raw_connect(const char *address)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int rc;
     in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    in.sin_port = htons((uint16_t)atoi(strrchr(address, ':') + 1));
+    in.sin_port = htons((uint16_t)strtoul(strrchr(address, ':') + 1, NULL, 10));
     rc = connect(fd, (struct sockaddr *)&in, sizeof in);
     hw_assert(fd >= 0 && rc == 0);
     fcntl(fd, F_SETFL, O_NONBLOCK);

@@ -66,8 +66,8 @@ static void messages_come_out_however_they_are_cut(void)
             struct hw_slice m;
             int rc;
             while ((rc = hw_wire_next(&in, &data, &len, 100, &m)) == 1) {
-                strncat(seen, (const char *)m.data, m.len);
-                strcat(seen, "|");
+                size_t used = strlen(seen);
+                snprintf(seen + used, sizeof seen - used, "%.*s|", (int)m.len, (const char *)m.data);
                 if (len == 0) {
                     break;
                 }

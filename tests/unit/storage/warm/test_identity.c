@@ -16,20 +16,20 @@
 static struct hw_identity forming(void)
 {
     struct hw_identity id = {.state = HW_IDENTITY_FORMING, .cluster_id = 0xabcull, .raft_id = 2, .member_count = 2};
-    strcpy(id.name, "beta");
+    snprintf(id.name, sizeof id.name, "%s", "beta");
     id.members[0].id = 1;
-    strcpy(id.members[0].name, "alpha");
-    strcpy(id.members[0].peer_address, "alpha.example:2380");
+    snprintf(id.members[0].name, sizeof id.members[0].name, "%s", "alpha");
+    snprintf(id.members[0].peer_address, sizeof id.members[0].peer_address, "%s", "alpha.example:2380");
     id.members[1].id = 2;
-    strcpy(id.members[1].name, "beta");
-    strcpy(id.members[1].peer_address, "[::1]:2380");
+    snprintf(id.members[1].name, sizeof id.members[1].name, "%s", "beta");
+    snprintf(id.members[1].peer_address, sizeof id.members[1].peer_address, "%s", "[::1]:2380");
     return id;
 }
 
 static struct hw_identity waiting(void)
 {
     struct hw_identity id = {.state = HW_IDENTITY_WAITING};
-    strcpy(id.name, "beta");
+    snprintf(id.name, sizeof id.name, "%s", "beta");
     return id;
 }
 
@@ -73,11 +73,11 @@ static void a_wrong_identity_is_not_written(void)
         bad[i] = good;
     }
     bad[0].name[0] = '\0';
-    strcpy(bad[1].name, "two words");
+    snprintf(bad[1].name, sizeof bad[1].name, "%s", "two words");
     bad[2].raft_id = 0;
     bad[3].member_count = 0;
     bad[4].members[1].id = 1;
-    strcpy(bad[5].members[0].peer_address, "a\nstate=member");
+    snprintf(bad[5].members[0].peer_address, sizeof bad[5].members[0].peer_address, "%s", "a\nstate=member");
     bad[6].state = 9;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         CHECK_EQ(hw_identity_store(d, &bad[i], NULL), HW_ERR_INVALID);
