@@ -39,7 +39,7 @@ AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(GEN_OBJ)
 CLI_OBJ := $(call obj,$(CLI_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC))
 
-.PHONY: all deps test unit integration demo bench check-asan check-valgrind fuzz tidy fmt install clean help chaos
+.PHONY: all deps test unit integration sim demo bench check-asan check-valgrind fuzz tidy fmt install clean help
 .DEFAULT_GOAL := all
 
 all: $(B)/hwagent $(B)/hwctl ## build hwagent and hwctl (needs `make deps` once)
@@ -106,6 +106,14 @@ check-asan: ## build and run all tests with AddressSanitizer and UndefinedBehavi
 	@$(MAKE) --no-print-directory VARIANT=asan all build/asan/unit build/asan/hwload
 	@$(MAKE) --no-print-directory VARIANT=asan unit
 	@$(MAKE) --no-print-directory VARIANT=asan integration
+
+$(B)/sim: $(call obj,$(wildcard tests/sim/*.c)) $(B)/libhw.a
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+SEEDS ?= 200
+SEED ?= 1
+sim: $(B)/sim ## simulated clusters with seeded faults (SEEDS=how many SEED=first)
+	@$(B)/sim --seeds $(SEEDS) --first $(SEED)
 
 # The suites without processes of their own; valgrind is 20 to 50 times slower.
 VALGRIND := valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite,indirect \

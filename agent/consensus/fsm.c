@@ -4,9 +4,8 @@
 
 /* What libraft asks of the state machine. */
 
-
-/* Never an error: libraft would free the entries of the message that it handles a second time, and offer the entry again
- * at its next step. A server that has failed applies nothing more, sends nothing more, and takes no snapshot. */
+/* Never an error: libraft would free the entries of the message that it handles a second time, and offer the entry
+ * again at its next step. A server that has failed applies nothing more, sends nothing more, and takes no snapshot. */
 static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void **result)
 {
     struct hw_consensus *c = fsm->data;

@@ -6,8 +6,8 @@
 #include "agent/base/assert.h"
 #include "agent/consensus/impl.h"
 
-/* Messages on their way out. libraft hands over one message per entry and server; what belongs together between cork and
- * uncork leaves as one, what is too large for one leaves as several. */
+/* Messages on their way out. libraft hands over one message per entry and server; what belongs together between cork
+ * and uncork leaves as one, what is too large for one leaves as several. */
 
 /* A message of more bytes is sent in pieces, so that no heartbeat waits behind a large one and each piece resets the
  * receiver's election timer. */

@@ -294,9 +294,9 @@ static void mend_append_entries(struct hw_consensus *c, struct raft_append_entri
     }
 }
 
-/* A rejection of what is known to match has been overtaken by a later answer. libraft ignores it but for a follower that
- * it probes: there it takes the next index below the match index, counts a negative number of entries under way, and
- * sends that follower nothing more in this term. It still is a sign of life. */
+/* A rejection of what is known to match has been overtaken by a later answer. libraft ignores it but for a follower
+ * that it probes: there it takes the next index below the match index, counts a negative number of entries under way,
+ * and sends that follower nothing more in this term. It still is a sign of life. */
 static void mend_append_entries_result(struct hw_consensus *c, uint64_t from, struct raft_append_entries_result *m)
 {
     raft_index match;

@@ -210,6 +210,12 @@ class Cluster:
         for n in nodes or self.nodes:
             wait_for(f"{n.name} is ready", lambda n=n: n.is_ready() or self._died(n), 30)
 
+    def wait_registered(self):
+        """Until the nodes that run have said who and where they are: commands name nodes only after that."""
+        names = {n.name for n in self.nodes if n.is_running()}
+        wait_for("all nodes are registered", lambda: names <= {
+            field.strip() for field in self.etcdctl("member", "list", node=self.hot())[1].replace("\n", ",").split(",")})
+
     @staticmethod
     def _died(n):
         if not n.is_running():

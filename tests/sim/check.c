@@ -136,6 +136,9 @@ void check_done(struct op *op, int status)
 {
     struct sim *s = op->server->sim;
     struct fate *fate = fate_of(&s->checks, op->id);
+    if (s->options->canary == CANARY_ACK && status == HW_ERR_UNKNOWN) {
+        status = 0;
+    }
     sim_trace(s, op->server->at, "done", op->id, (uint64_t)-status);
     switch (status) {
     case 0:

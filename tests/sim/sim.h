@@ -303,9 +303,19 @@ uint64_t check_content(struct hw_hot *hot);
 
 /* ---- the run ---- */
 
+/* What is broken on purpose, to see that it is found. */
+enum canary {
+    CANARY_NONE,
+    CANARY_VOTE,    /* a crash forgets the vote */
+    CANARY_FSYNC,   /* a crash loses entries that were reported written */
+    CANARY_DURABLE, /* a manifest is stored before its image */
+    CANARY_ACK      /* what a leader has proposed is called applied */
+};
+
 struct sim_options {
     uint64_t steps;
     bool is_verbose;
+    enum canary canary;
 };
 
 struct sim {

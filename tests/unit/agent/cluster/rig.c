@@ -16,11 +16,11 @@ struct command {
     void *arg;
 };
 
-static int propose(struct rig_node *n, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg);
+static int propose(struct crig_node *n, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg);
 
 static int on_apply(void *ctx, uint64_t index, uint64_t term, struct hw_slice entry, struct hw_proposal *mine)
 {
-    struct rig_node *n = ctx;
+    struct crig_node *n = ctx;
     struct hw_error e = {0};
     (void)term;
     (void)mine;
@@ -37,7 +37,7 @@ static int on_manifest(void *ctx, uint64_t index, struct hw_buf *out)
 static void on_make_durable(void *ctx, const struct hw_durable *d)
 {
     (void)d;
-    hw_consensus_durable(((struct rig_node *)ctx)->consensus);
+    hw_consensus_durable(((struct crig_node *)ctx)->consensus);
 }
 
 static int on_restore(void *ctx, struct hw_slice manifest)
@@ -55,7 +55,7 @@ static void on_claimed(void *arg, int status)
 
 static void on_change(void *ctx, const struct hw_consensus_view *view)
 {
-    struct rig_node *n = ctx;
+    struct crig_node *n = ctx;
     struct hw_cmd cmd = {.type = HW_CMD_HOT_ACQUIRED};
     if (view->is_leader && n->claimed_term != view->term) {
         n->claimed_term = view->term;
@@ -91,7 +91,7 @@ static void on_proposal_done(struct hw_proposal *p, int status)
     free(c);
 }
 
-static int propose(struct rig_node *n, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg)
+static int propose(struct crig_node *n, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg)
 {
     struct command *c = calloc(1, sizeof *c);
     int rc;
@@ -115,9 +115,9 @@ static int propose(struct rig_node *n, const struct hw_cmd *cmd, void (*done)(vo
 
 /* ---- what the cluster asks ---- */
 
-bool rig_is_hot(struct rig *r, unsigned at)
+bool crig_is_hot(struct crig *r, unsigned at)
 {
-    struct rig_node *n = &r->nodes[at];
+    struct crig_node *n = &r->nodes[at];
     struct hw_consensus_view view;
     hw_consensus_view(n->consensus, &view);
     return view.is_leader && hw_hot_epoch(n->hot) == view.term && hw_hot_hot_node(n->hot) == n->id;
@@ -125,13 +125,13 @@ bool rig_is_hot(struct rig *r, unsigned at)
 
 static bool ops_is_hot(void *ctx)
 {
-    struct rig *r = ctx;
-    return !r->is_never_hot && rig_is_hot(r, 0);
+    struct crig *r = ctx;
+    return !r->is_never_hot && crig_is_hot(r, 0);
 }
 
 static bool ops_is_reachable(void *ctx, uint64_t id)
 {
-    struct rig *r = ctx;
+    struct crig *r = ctx;
     for (size_t i = 0; i < hw_array_len(r->unreachable); i++) {
         if (r->unreachable[i] == id) {
             return false;
@@ -142,18 +142,18 @@ static bool ops_is_reachable(void *ctx, uint64_t id)
 
 static struct hw_hot *ops_hot(void *ctx)
 {
-    return ((struct rig *)ctx)->nodes[0].hot;
+    return ((struct crig *)ctx)->nodes[0].hot;
 }
 
 static int ops_propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg)
 {
-    struct rig *r = ctx;
+    struct crig *r = ctx;
     return r->refuses_proposals ? HW_ERR_EXHAUSTED : propose(&r->nodes[0], cmd, done, arg);
 }
 
 static const struct hw_cluster_ops cluster_ops = {ops_is_hot, ops_is_reachable, ops_hot, ops_propose};
 
-void rig_set_reachable(struct rig *r, uint64_t id, bool is_reachable)
+void crig_set_reachable(struct crig *r, uint64_t id, bool is_reachable)
 {
     size_t spare = hw_array_len(r->unreachable);
     for (size_t i = 0; i < hw_array_len(r->unreachable); i++) {
@@ -175,17 +175,17 @@ static void on_tick(void *ctx)
 
 static void on_accept(void *ctx, struct hw_stream *s)
 {
-    struct rig_node *n = ctx;
+    struct crig_node *n = ctx;
     hw_consensus_accept(n->consensus, s);
 }
 
-static void node_new(struct rig *r, unsigned at)
+static void node_new(struct crig *r, unsigned at)
 {
-    struct rig_node *n = &r->nodes[at];
+    struct crig_node *n = &r->nodes[at];
     struct hw_consensus_config config;
     struct hw_error e = {0};
     n->rig = r;
-    n->id = RIG_ID(at);
+    n->id = CRIG_ID(at);
     n->hot = hw_hot_new();
     REQUIRE(n->hot != NULL);
     REQUIRE(hw_listener_new(r->loop, "127.0.0.1:0", 100, on_accept, n, &n->listener, &e) == 0);
@@ -195,12 +195,13 @@ static void node_new(struct rig *r, unsigned at)
     config.cluster_id = 0xc1;
     config.address = n->address;
     config.folder = hw_test_dir();
+    config.election_ms = 600; /* other suites and sanitizers share the machine */
     REQUIRE(hw_consensus_new(r->loop, r->pool, NULL, &config, &consensus_ops, n, &n->consensus, &e) == 0);
 }
 
-static void start_all(struct rig *r)
+static void start_all(struct crig *r)
 {
-    struct hw_member members[RIG_NODES_MAX];
+    struct hw_member members[CRIG_NODES_MAX];
     struct hw_error e = {0};
     for (unsigned i = 0; i < r->node_count; i++) {
         members[i] = (struct hw_member){.id = r->nodes[i].id, .role = HW_ROLE_VOTER};
@@ -219,21 +220,21 @@ static void on_handed_over(struct hw_change *ch, int status)
 }
 
 /* Whoever was elected hands over to node 0. */
-static void make_first_hot(struct rig *r)
+static void make_first_hot(struct crig *r)
 {
-    uint64_t end_ms = hw_mono_ms() + RIG_PATIENCE_MS;
-    while (!rig_is_hot(r, 0) && hw_mono_ms() < end_ms) {
+    uint64_t end_ms = hw_mono_ms() + CRIG_PATIENCE_MS;
+    while (!crig_is_hot(r, 0) && hw_mono_ms() < end_ms) {
         hw_loop_turn(r->loop, true);
         for (unsigned i = 1; i < r->node_count; i++) {
-            if (rig_is_hot(r, i) && r->handover.done == NULL) {
+            if (crig_is_hot(r, i) && r->handover.done == NULL) {
                 r->handover.done = on_handed_over;
-                if (hw_consensus_transfer(r->nodes[i].consensus, &r->handover, RIG_ID(0)) != 0) {
+                if (hw_consensus_transfer(r->nodes[i].consensus, &r->handover, CRIG_ID(0)) != 0) {
                     r->handover.done = NULL;
                 }
             }
         }
     }
-    REQUIRE(rig_is_hot(r, 0));
+    REQUIRE(crig_is_hot(r, 0));
 }
 
 static void on_registered(void *arg, int status)
@@ -241,9 +242,9 @@ static void on_registered(void *arg, int status)
     *(int *)arg += status == 0;
 }
 
-void rig_open(struct rig *r, unsigned node_count)
+void crig_open(struct crig *r, unsigned node_count)
 {
-    struct hw_cluster_config config = {.self_id = RIG_ID(0), .voters_wanted = 3};
+    struct hw_cluster_config config = {.self_id = CRIG_ID(0), .voters_wanted = 3};
     int registered = 0;
     memset(r, 0, sizeof *r);
     REQUIRE(hw_loop_new(&r->loop, NULL, 0) == 0);
@@ -257,23 +258,23 @@ void rig_open(struct rig *r, unsigned node_count)
     start_all(r);
     make_first_hot(r);
     for (unsigned i = 0; i < node_count; i++) {
-        struct hw_cmd cmd = {.type = HW_CMD_NODE_SET, .node.id = RIG_ID(i)};
+        struct hw_cmd cmd = {.type = HW_CMD_NODE_SET, .node.id = CRIG_ID(i)};
         snprintf(cmd.node.name, sizeof cmd.node.name, "n%u", i + 1);
         snprintf(cmd.node.peer_address, sizeof cmd.node.peer_address, "%s", r->nodes[i].address);
         REQUIRE(propose(&r->nodes[0], &cmd, on_registered, &registered) == 0);
     }
-    REQUIRE(rig_until(r, &registered, (int)node_count));
+    REQUIRE(crig_until(r, &registered, (int)node_count));
     REQUIRE(hw_cluster_new(r->loop, &config, r->nodes[0].consensus, &cluster_ops, r, &r->cluster) == 0);
 }
 
 static void on_closed(void *ctx)
 {
-    ((struct rig *)ctx)->closed++;
+    ((struct crig *)ctx)->closed++;
 }
 
-void rig_close(struct rig *r)
+void crig_close(struct crig *r)
 {
-    uint64_t end_ms = hw_mono_ms() + RIG_PATIENCE_MS;
+    uint64_t end_ms = hw_mono_ms() + CRIG_PATIENCE_MS;
     hw_cluster_free(r->cluster);
     r->cluster = NULL;
     for (unsigned i = 0; i < r->node_count; i++) {
@@ -299,7 +300,7 @@ void rig_close(struct rig *r)
     hw_loop_free(r->loop);
 }
 
-enum hw_role rig_role(struct rig *r, uint64_t id)
+enum hw_role crig_role(struct crig *r, uint64_t id)
 {
     struct hw_member members[HW_MEMBERS_MAX];
     size_t count = hw_consensus_members(r->nodes[0].consensus, members, HW_MEMBERS_MAX);
@@ -311,12 +312,12 @@ enum hw_role rig_role(struct rig *r, uint64_t id)
     return HW_ROLE_NONE;
 }
 
-const struct hw_node *rig_registered(struct rig *r, const char *name)
+const struct hw_node *crig_registered(struct crig *r, const char *name)
 {
     return hw_hot_node_by_name(r->nodes[0].hot, name);
 }
 
-bool rig_has_event(struct rig *r, const char *kind, uint64_t node_id)
+bool crig_has_event(struct crig *r, const char *kind, uint64_t node_id)
 {
     const struct hw_event *e;
     for (size_t i = 0; (e = hw_hot_event_at(r->nodes[0].hot, i)) != NULL; i++) {
@@ -327,25 +328,34 @@ bool rig_has_event(struct rig *r, const char *kind, uint64_t node_id)
     return false;
 }
 
-bool rig_until(struct rig *r, const int *value, int want)
+bool crig_until(struct crig *r, const int *value, int want)
 {
-    uint64_t end_ms = hw_mono_ms() + RIG_PATIENCE_MS;
+    uint64_t end_ms = hw_mono_ms() + CRIG_PATIENCE_MS;
     while (*value < want && hw_mono_ms() < end_ms) {
         hw_loop_turn(r->loop, true);
     }
     return *value >= want;
 }
 
-bool rig_until_role(struct rig *r, uint64_t id, enum hw_role role)
+bool crig_until_hot(struct crig *r, unsigned at)
 {
-    uint64_t end_ms = hw_mono_ms() + RIG_PATIENCE_MS;
-    while (rig_role(r, id) != role && hw_mono_ms() < end_ms) {
+    uint64_t end_ms = hw_mono_ms() + CRIG_PATIENCE_MS;
+    while (!crig_is_hot(r, at) && hw_mono_ms() < end_ms) {
         hw_loop_turn(r->loop, true);
     }
-    return rig_role(r, id) == role;
+    return crig_is_hot(r, at);
 }
 
-void rig_turns(struct rig *r, unsigned ms)
+bool crig_until_role(struct crig *r, uint64_t id, enum hw_role role)
+{
+    uint64_t end_ms = hw_mono_ms() + CRIG_PATIENCE_MS;
+    while (crig_role(r, id) != role && hw_mono_ms() < end_ms) {
+        hw_loop_turn(r->loop, true);
+    }
+    return crig_role(r, id) == role;
+}
+
+void crig_turns(struct crig *r, unsigned ms)
 {
     uint64_t end_ms = hw_mono_ms() + ms;
     while (hw_mono_ms() < end_ms) {

@@ -9,12 +9,12 @@
 #include "agent/loop/stream.h"
 #include "tests/unit/hw_test.h"
 
-#define RIG_NODES_MAX 3
-#define RIG_PATIENCE_MS 15000
-#define RIG_ID(i) ((uint64_t)(i) + 1)
+#define CRIG_NODES_MAX 3
+#define CRIG_PATIENCE_MS 15000
+#define CRIG_ID(i) ((uint64_t)(i) + 1)
 
-struct rig_node {
-    struct rig *rig;
+struct crig_node {
+    struct crig *rig;
     uint64_t id;
     char address[64];
     struct hw_listener *listener;
@@ -23,11 +23,11 @@ struct rig_node {
     uint64_t claimed_term;
 };
 
-struct rig {
+struct crig {
     struct hw_loop *loop;
     struct hw_pool *pool;
     struct hw_timer *tick;
-    struct rig_node nodes[RIG_NODES_MAX];
+    struct crig_node nodes[CRIG_NODES_MAX];
     unsigned node_count;
     struct hw_cluster *cluster;
     uint64_t unreachable[8]; /* ids; 0: none */
@@ -38,17 +38,18 @@ struct rig {
 };
 
 /* Nodes that vote from the start, each in the registry as "n1", "n2", ...; returns when node 0 is hot. */
-void rig_open(struct rig *r, unsigned node_count);
-void rig_close(struct rig *r);
-bool rig_is_hot(struct rig *r, unsigned at);
-enum hw_role rig_role(struct rig *r, uint64_t id);
-const struct hw_node *rig_registered(struct rig *r, const char *name);
+void crig_open(struct crig *r, unsigned node_count);
+void crig_close(struct crig *r);
+bool crig_is_hot(struct crig *r, unsigned at);
+enum hw_role crig_role(struct crig *r, uint64_t id);
+const struct hw_node *crig_registered(struct crig *r, const char *name);
 /* Has the history a record of this kind about this node? */
-bool rig_has_event(struct rig *r, const char *kind, uint64_t node_id);
-void rig_set_reachable(struct rig *r, uint64_t id, bool is_reachable);
+bool crig_has_event(struct crig *r, const char *kind, uint64_t node_id);
+void crig_set_reachable(struct crig *r, uint64_t id, bool is_reachable);
 /* Turn the loop until the counter is there; false when it takes too long. */
-bool rig_until(struct rig *r, const int *value, int want);
-bool rig_until_role(struct rig *r, uint64_t id, enum hw_role role);
-void rig_turns(struct rig *r, unsigned ms);
+bool crig_until(struct crig *r, const int *value, int want);
+bool crig_until_hot(struct crig *r, unsigned at);
+bool crig_until_role(struct crig *r, uint64_t id, enum hw_role role);
+void crig_turns(struct crig *r, unsigned ms);
 
 #endif

@@ -159,6 +159,11 @@ static void a_fourth_joins_is_promoted_and_leaves(void)
     change_wait_init(&w);
     CHECK_EQ(hw_consensus_assign(leader->c, &w.ch, 4, HW_ROLE_VOTER), HW_ERR_PRECONDITION);
     CHECK_EQ(change_sync(&cl, hw_consensus_assign(leader->c, &w.ch, 4, HW_ROLE_STANDBY), &w), 0);
+    /* It gets its log in few messages, and must know its configuration for committed, as the others do. */
+    CHECK(cluster_wait(&cl, is_known_member, fourth));
+    CHECK(cluster_wait_even(&cl));
+    hw_consensus_view(leader->c, &v);
+    CHECK_EQ(fourth->view.config_index, v.config_index);
     change_wait_init(&w);
     CHECK_EQ(change_sync(&cl, hw_consensus_assign(leader->c, &w.ch, 4, HW_ROLE_VOTER), &w), 0);
     CHECK_EQ(hw_consensus_members(leader->c, members, 8), 4);
@@ -166,7 +171,6 @@ static void a_fourth_joins_is_promoted_and_leaves(void)
     CHECK_EQ(members[3].role, HW_ROLE_VOTER);
     CHECK_EQ(hw_consensus_match_index(leader->c, 4, &index), 0);
     CHECK_EQ(hw_consensus_match_index(leader->c, 9, &index), HW_ERR_NOTFOUND);
-    /* The one that got its log in one message must know its configuration for committed, as the others do. */
     CHECK(cluster_wait(&cl, is_known_member, fourth));
     hw_consensus_view(leader->c, &v);
     CHECK(cluster_wait_even(&cl));

@@ -11,8 +11,8 @@
 #include "agent/consensus/frame.h"
 #include "tests/unit/agent/consensus/cluster.h"
 
-/* What a server does with a log folder that was damaged: it either says so, or goes on with a state that is a part of the
- * true history. It never crashes, and never makes up entries. */
+/* What a server does with a log folder that was damaged: it either says so, or goes on with a state that is a part of
+ * the true history. It never crashes, and never makes up entries. */
 
 #define FLIPS_PER_FILE 12
 #define BLOCK 4096
