@@ -24,7 +24,8 @@ static const char usage[] =
     "  --help                        this text\n"
     "\n"
     "Environment variables override the file: HOTWARM_ and the key, e.g. HOTWARM_LISTEN_CLIENT=127.0.0.1:2379.\n"
-    "Signals: SIGTERM and SIGINT stop cleanly (the hot tier is handed over first), SIGHUP reads the configuration again.\n"
+    "Signals: SIGTERM and SIGINT stop cleanly (the hot tier is handed over first), SIGHUP reads the configuration "
+    "again.\n"
     "Exit codes: 0 stopped cleanly, 2 bad command line or configuration, 6 no space, 7 data folder or disk, 70 bug.\n";
 
 struct arguments {
@@ -45,7 +46,8 @@ static int print_reference(void)
     return 0;
 }
 
-/* Fills what --dev leaves open; an environment variable wins over it. Returns the temporary folder to remove, or NULL. */
+/* Fills what --dev leaves open; an environment variable wins over it. Returns the temporary folder to remove, or NULL.
+ */
 static char *prepare_dev(struct arguments *args)
 {
     char *made = NULL;
@@ -90,12 +92,15 @@ static void remove_folder(const char *path)
 
 static int parse(int argc, char **argv, struct arguments *args)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"dev", no_argument, NULL, 'd'},
-        {"data", required_argument, NULL, 'D'},   {"check-config", no_argument, NULL, 'k'},
-        {"print-config", no_argument, NULL, 'p'}, {"config-reference", no_argument, NULL, 'r'},
-        {"version", no_argument, NULL, 'v'},      {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"dev", no_argument, NULL, 'd'},
+                                            {"data", required_argument, NULL, 'D'},
+                                            {"check-config", no_argument, NULL, 'k'},
+                                            {"print-config", no_argument, NULL, 'p'},
+                                            {"config-reference", no_argument, NULL, 'r'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int o;
     while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
         switch (o) {
@@ -161,7 +166,6 @@ int main(int argc, char **argv)
     if (rc != 0) {
         fprintf(stderr, "hwagent: the configuration has %zu problem%s:\n%s\n", problems.count,
                 problems.count == 1 ? "" : "s", (const char *)problems.text.data);
-        hw_config_problems_free(&problems);
         rc = 2;
         goto out;
     }
@@ -184,6 +188,7 @@ int main(int argc, char **argv)
         rc = hw_err_exit(hw_node_run(&config, &options));
     }
 out:
+    hw_config_problems_free(&problems);
     if (temporary != NULL) {
         remove_folder(temporary);
         free(temporary);

@@ -1,5 +1,6 @@
-/* Admin/Query: one read-only SQL statement on this node's image, brought up to date first. It runs on the replica's worker with a handle of its
- * own, so it sees the image as of its start and holds nobody up. The answer names the revision that it reflects. */
+/* Admin/Query: one read-only SQL statement on this node's image, brought up to date first. It runs on the replica's
+ * worker with a handle of its own, so it sees the image as of its start and holds nobody up. The answer names the
+ * revision that it reflects. */
 #include <string.h>
 #include <stdlib.h>
 

@@ -13,6 +13,6 @@ __attribute__((noreturn, cold)) void hw_assert_fail(const char *expr, const char
 #define hw_unreachable() hw_assert_fail("unreachable", __FILE__, __LINE__, __func__)
 
 #define hw_array_len(a) (sizeof(a) / sizeof((a)[0]))
-#define hw_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define hw_container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

@@ -1,7 +1,7 @@
 /* Bytes: a borrowed slice, a growable buffer, and bounded little-endian readers and writers for our own formats.
  *
- * hw_buf owns its memory; free with hw_buf_free (also valid on a zeroed struct). Appending may fail with HW_ERR_NOMEM; a
- * buffer remembers the failure (`failed`), so that an encoder may append many times and check once at the end.
+ * hw_buf owns its memory; free with hw_buf_free (also valid on a zeroed struct). Appending may fail with HW_ERR_NOMEM;
+ * a buffer remembers the failure (`failed`), so that an encoder may append many times and check once at the end.
  * hw_reader never reads past its end: after the first short read every further read gives zero and `failed` is set.
  */
 #ifndef HW_BASE_BUF_H

@@ -13,10 +13,9 @@ struct entry {
     const char *text;
 };
 
-static const struct entry table[] = {
-    {0, 0, 0, "OK", "ok"},
+static const struct entry table[] = {{0, 0, 0, "OK", "ok"},
 #define X(name, code, grpc, exit, text) {code, grpc, exit, #name, text},
-    HW_ERR_LIST(X)
+                                     HW_ERR_LIST(X)
 #undef X
 };
 

@@ -13,36 +13,36 @@
 #include <stddef.h>
 
 /*   name             code grpc exit text */
-#define HW_ERR_LIST(X)                                                          \
-    X(NOMEM,          -1,   8,  70, "out of memory")                            \
-    X(INVALID,        -2,   3,   2, "invalid argument")                         \
-    X(NOTFOUND,       -3,   5,   4, "not found")                                \
-    X(EXISTS,         -4,   6,   4, "already exists")                           \
-    X(DENIED,         -5,   7,   5, "permission denied")                        \
-    X(EXHAUSTED,      -6,   8,   6, "a queue or limit is full")                 \
-    X(NOSPACE,        -7,   8,   6, "no space left on the disk")                \
-    X(PRECONDITION,   -8,   9,   4, "precondition failed")                      \
-    X(ABORTED,        -9,  10,   6, "aborted")                                  \
-    X(COMPACTED,     -10,  11,   4, "required revision has been compacted")     \
-    X(FUTURE,        -11,  11,   4, "required revision is a future revision")   \
-    X(UNIMPLEMENTED, -12,  12,   2, "not implemented")                          \
-    X(INTERNAL,      -13,  13,  70, "internal error")                           \
-    X(UNAVAILABLE,   -14,  14,   3, "unavailable")                              \
-    X(NOTHOT,        -15,  14,   3, "this node is not hot")                     \
-    X(UNKNOWN,       -16,  14,   3, "the outcome is unknown")                   \
-    X(TIMEOUT,       -17,   4,   3, "deadline exceeded")                        \
-    X(CANCELLED,     -18,   1,   3, "cancelled")                                \
-    X(CORRUPT,       -19,  15,   7, "damaged data")                             \
-    X(IO,            -20,  13,   7, "input/output error")                       \
-    X(LOCKED,        -21,   9,   7, "locked by another process")                \
-    X(VERSION,       -22,   9,   7, "format is newer than this program")        \
-    X(FOREIGN,       -23,   9,   7, "belongs to another cluster")               \
-    X(CONNECT,       -24,  14,   3, "cannot connect")                           \
-    X(CLOSED,        -25,  14,   3, "connection closed")                        \
-    X(PROTOCOL,      -26,  13,   3, "protocol error")                           \
-    X(TOOBIG,        -27,   8,   2, "too large")                                \
-    X(READONLY,      -28,   9,   7, "read-only")                                \
-    X(INUSE,         -29,   9,   7, "address already in use")
+#define HW_ERR_LIST(X)                                               \
+    X(NOMEM, -1, 8, 70, "out of memory")                             \
+    X(INVALID, -2, 3, 2, "invalid argument")                         \
+    X(NOTFOUND, -3, 5, 4, "not found")                               \
+    X(EXISTS, -4, 6, 4, "already exists")                            \
+    X(DENIED, -5, 7, 5, "permission denied")                         \
+    X(EXHAUSTED, -6, 8, 6, "a queue or limit is full")               \
+    X(NOSPACE, -7, 8, 6, "no space left on the disk")                \
+    X(PRECONDITION, -8, 9, 4, "precondition failed")                 \
+    X(ABORTED, -9, 10, 6, "aborted")                                 \
+    X(COMPACTED, -10, 11, 4, "required revision has been compacted") \
+    X(FUTURE, -11, 11, 4, "required revision is a future revision")  \
+    X(UNIMPLEMENTED, -12, 12, 2, "not implemented")                  \
+    X(INTERNAL, -13, 13, 70, "internal error")                       \
+    X(UNAVAILABLE, -14, 14, 3, "unavailable")                        \
+    X(NOTHOT, -15, 14, 3, "this node is not hot")                    \
+    X(UNKNOWN, -16, 14, 3, "the outcome is unknown")                 \
+    X(TIMEOUT, -17, 4, 3, "deadline exceeded")                       \
+    X(CANCELLED, -18, 1, 3, "cancelled")                             \
+    X(CORRUPT, -19, 15, 7, "damaged data")                           \
+    X(IO, -20, 13, 7, "input/output error")                          \
+    X(LOCKED, -21, 9, 7, "locked by another process")                \
+    X(VERSION, -22, 9, 7, "format is newer than this program")       \
+    X(FOREIGN, -23, 9, 7, "belongs to another cluster")              \
+    X(CONNECT, -24, 14, 3, "cannot connect")                         \
+    X(CLOSED, -25, 14, 3, "connection closed")                       \
+    X(PROTOCOL, -26, 13, 3, "protocol error")                        \
+    X(TOOBIG, -27, 8, 2, "too large")                                \
+    X(READONLY, -28, 9, 7, "read-only")                              \
+    X(INUSE, -29, 9, 7, "address already in use")
 
 enum hw_err {
     HW_OK = 0,

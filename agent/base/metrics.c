@@ -34,7 +34,7 @@ struct hw_metrics {
 };
 
 static const uint64_t bounds_us[HW_HISTOGRAM_BUCKETS] = {
-    50,    100,    200,    500,    1000,    2000,    5000,    10000,   20000,
+    50,    100,    200,    500,    1000,    2000,    5000,    10000,    20000,
     50000, 100000, 200000, 500000, 1000000, 2000000, 5000000, 10000000,
 };
 
@@ -149,8 +149,8 @@ void hw_histogram_observe_us(struct hw_histogram *h, uint64_t us)
     atomic_fetch_add_explicit(&h->buckets[i], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->sum_us, us, memory_order_relaxed);
     atomic_fetch_add_explicit(&h->count, 1, memory_order_relaxed);
-    while (us > max && !atomic_compare_exchange_weak_explicit(&h->max_us, &max, us, memory_order_relaxed,
-                                                              memory_order_relaxed)) {
+    while (us > max &&
+           !atomic_compare_exchange_weak_explicit(&h->max_us, &max, us, memory_order_relaxed, memory_order_relaxed)) {
     }
 }
 
@@ -162,8 +162,8 @@ static void render_histogram(const char *name, struct metric *x, struct hw_buf *
     uint64_t total = 0;
     for (size_t i = 0; i < HW_HISTOGRAM_BUCKETS; i++) {
         total += x->histogram.buckets[i];
-        hw_buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, x->labels, comma,
-                      (double)bounds_us[i] / 1e6, total);
+        hw_buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, x->labels, comma, (double)bounds_us[i] / 1e6,
+                      total);
     }
     total += x->histogram.buckets[HW_HISTOGRAM_BUCKETS];
     hw_buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, x->labels, comma, total);

@@ -17,7 +17,8 @@ uint64_t hw_rng_below(struct hw_rng *r, uint64_t bound);
 /* True in `percent` of 100 calls. */
 _Bool hw_rng_is_chance(struct hw_rng *r, unsigned percent);
 
-/* 64 bits from the kernel (getrandom). Never 0. Aborts if the kernel has none, which does not happen on Linux >= 3.17. */
+/* 64 bits from the kernel (getrandom). Never 0. Aborts if the kernel has none, which does not happen on Linux >= 3.17.
+ */
 uint64_t hw_random_u64(void);
 
 #endif

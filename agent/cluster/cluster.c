@@ -1,5 +1,6 @@
 /* The driver behind cluster.h. Joins and leaves wait in queues; each is a step function over what the log and the
- * registry say now, so that a step can be run again at any time, also by the next hot node after a retry of the asker. */
+ * registry say now, so that a step can be run again at any time, also by the next hot node after a retry of the asker.
+ */
 #include "agent/cluster/cluster.h"
 
 #include <inttypes.h>
@@ -29,10 +30,10 @@ struct hw_cluster {
     unsigned waiting;
     struct hw_switchover *switchover;
     struct hw_change change;
-    bool is_changing;   /* our change is with libraft */
-    bool is_proposing;  /* our registry command is in the log */
+    bool is_changing;  /* our change is with libraft */
+    bool is_proposing; /* our registry command is in the log */
     bool is_closed;
-    int change_status;  /* of the last one */
+    int change_status; /* of the last one */
     int propose_status;
     uint64_t change_id;
     enum hw_role change_role;
@@ -151,13 +152,14 @@ static bool clear_the_way(struct hw_cluster *c, struct hw_join *j, const struct 
     if (old != NULL && old->id != j->node.id) {
         if (old->id == c->config.self_id || c->ops->is_reachable(c->ctx, old->id)) {
             hw_error_set(&j->e, HW_ERR_EXISTS,
-                         "a live node is called '%s' already (id %016" PRIx64 " at %s): give this node another name, or "
+                         "a live node is called '%s' already (id %016" PRIx64
+                         " at %s): give this node another name, or "
                          "stop the other one",
                          old->name, old->id, old->peer_address);
             join_end(c, j, HW_ERR_EXISTS);
         } else if (member_of(members, count, old->id) != NULL) {
-            hw_log_info(COMPONENT, "an older incarnation makes room for a new one", "name=%s old=%016" PRIx64
-                        " new=%016" PRIx64, old->name, old->id, j->node.id);
+            hw_log_info(COMPONENT, "an older incarnation makes room for a new one",
+                        "name=%s old=%016" PRIx64 " new=%016" PRIx64, old->name, old->id, j->node.id);
             remove_member(c, old->id);
         } else {
             remove_from_registry(c, old->id);
@@ -229,10 +231,11 @@ static int check_leave(struct hw_cluster *c, struct hw_leave *l, const struct hw
         }
     }
     if (m != NULL && m->role == HW_ROLE_VOTER && reachable < voters / 2 + 1) {
-        return hw_error_set(&l->e, HW_ERR_PRECONDITION,
-                            "without '%s' only %u of %u voters are reachable, which is no majority: bring another voter "
-                            "back first",
-                            node->name, reachable, voters);
+        return hw_error_set(
+            &l->e, HW_ERR_PRECONDITION,
+            "without '%s' only %u of %u voters are reachable, which is no majority: bring another voter "
+            "back first",
+            node->name, reachable, voters);
     }
     return 0;
 }
@@ -326,8 +329,9 @@ static void on_transfer_done(struct hw_change *ch, int status)
     }
     if (status != 0) {
         status = status == HW_ERR_TIMEOUT ? HW_ERR_ABORTED : status; /* nothing moved: it can be asked for again */
-        hw_error_set(&s->e, status, "leadership was not handed over within the election timeout: the node may be slow or "
-                                    "unreachable, this node stays hot");
+        hw_error_set(&s->e, status,
+                     "leadership was not handed over within the election timeout: the node may be slow or "
+                     "unreachable, this node stays hot");
         switchover_end(c, status);
         return;
     }
@@ -364,8 +368,10 @@ static int choose_target(struct hw_cluster *c, struct hw_switchover *s)
         }
         if (members[i].role != HW_ROLE_VOTER || !c->ops->is_reachable(c->ctx, members[i].id)) {
             if (s->to != 0) {
-                return hw_error_set(&s->e, HW_ERR_PRECONDITION, "that node is %s and %s: only a reachable voter can "
-                                    "become hot", hw_role_name(members[i].role),
+                return hw_error_set(&s->e, HW_ERR_PRECONDITION,
+                                    "that node is %s and %s: only a reachable voter can "
+                                    "become hot",
+                                    hw_role_name(members[i].role),
                                     c->ops->is_reachable(c->ctx, members[i].id) ? "reachable" : "not reachable");
             }
             continue;
@@ -426,15 +432,17 @@ static void expire(struct hw_cluster *c)
     for (j = TAILQ_FIRST(&c->joins); j != NULL; j = j_next) {
         j_next = TAILQ_NEXT(j, link);
         if (!is_hot || now > j->deadline_ms) {
-            join_end(c, j, hw_error_set(&j->e, is_hot ? HW_ERR_TIMEOUT : HW_ERR_NOTHOT, "%s",
-                                        is_hot ? "the change did not complete in time, try again" : "not hot"));
+            join_end(c, j,
+                     hw_error_set(&j->e, is_hot ? HW_ERR_TIMEOUT : HW_ERR_NOTHOT, "%s",
+                                  is_hot ? "the change did not complete in time, try again" : "not hot"));
         }
     }
     for (l = TAILQ_FIRST(&c->leaves); l != NULL; l = l_next) {
         l_next = TAILQ_NEXT(l, link);
         if (!is_hot || now > l->deadline_ms) {
-            leave_end(c, l, hw_error_set(&l->e, is_hot ? HW_ERR_TIMEOUT : HW_ERR_NOTHOT, "%s",
-                                         is_hot ? "the change did not complete in time, try again" : "not hot"));
+            leave_end(c, l,
+                      hw_error_set(&l->e, is_hot ? HW_ERR_TIMEOUT : HW_ERR_NOTHOT, "%s",
+                                   is_hot ? "the change did not complete in time, try again" : "not hot"));
         }
     }
 }

@@ -25,7 +25,7 @@ struct hw_cluster_ops {
 struct hw_cluster_config {
     uint64_t self_id;
     unsigned voters_wanted;
-    uint64_t lag_max;         /* default 1000 entries */
+    uint64_t lag_max;           /* default 1000 entries */
     unsigned change_timeout_ms; /* a join or removal that takes longer is given up; default 30000 */
 };
 
@@ -41,8 +41,8 @@ void hw_cluster_poke(struct hw_cluster *cluster);
 struct hw_join {
     void (*done)(struct hw_join *j, int status);
     void *data;
-    struct hw_node node; /* id, name, addresses */
-    struct hw_error e;   /* the reason of a refusal */
+    struct hw_node node;       /* id, name, addresses */
+    struct hw_error e;         /* the reason of a refusal */
     TAILQ_ENTRY(hw_join) link; /* private */
     uint64_t deadline_ms;      /* private */
 };

@@ -166,7 +166,8 @@ static bool ask(struct other *o, enum call call, const char *path, uint64_t time
     bool is_sent = false;
     if (o->call == CALL_NONE && !packed->failed) {
         o->request.ops = &request_ops;
-        is_sent = hw_request_start(o->channel, &o->request, path, NULL, timeout_ms, false, hw_buf_slice(packed), true) == 0;
+        is_sent =
+            hw_request_start(o->channel, &o->request, path, NULL, timeout_ms, false, hw_buf_slice(packed), true) == 0;
     }
     if (is_sent) {
         o->call = call;

@@ -37,7 +37,7 @@ struct hw_formation_peer {
 
 struct hw_formation_config {
     const char *cluster_name;
-    struct hw_node self; /* id, name, addresses */
+    struct hw_node self;                                    /* id, name, addresses */
     struct hw_formation_peer peers[HW_FORMATION_PEERS_MAX]; /* the other initial nodes, or the addresses to join by */
     size_t peer_count;
     bool is_initial; /* this node is one of the initial nodes */

@@ -57,7 +57,8 @@ uint64_t hw_aio_reaped(void)
     return atomic_load(&reaped);
 }
 
-/* The ABI passes up to six words in registers whatever the call needs, so reading six is what the C library does too. */
+/* The ABI passes up to six words in registers whatever the call needs, so reading six is what the C library does too.
+ */
 long syscall(long number, ...)
 {
     long a[6];

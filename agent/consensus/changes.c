@@ -1,5 +1,3 @@
-#include <raft.h>
-
 #include <string.h>
 
 #include "agent/base/assert.h"
@@ -7,7 +5,6 @@
 
 /* Changes of membership and leadership: one at a time, given to libraft in the step, where no call of its own is under
  * way. */
-
 
 void changes_over(struct hw_consensus *c, int status)
 {
@@ -181,4 +178,3 @@ int hw_consensus_transfer(struct hw_consensus *c, struct hw_change *ch, uint64_t
 {
     return change_new(c, ch, CHANGE_TRANSFER, id);
 }
-

@@ -1,5 +1,3 @@
-#include <raft.h>
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,8 +182,8 @@ size_t hw_consensus_members(const struct hw_consensus *c, struct hw_member *memb
     }
     /* While a leader's snapshot is being installed its configuration is the newest that is known here; a node that has
      * just been let in has no other, and needs one to know whom to fetch the image from. */
-    configuration = c->put.state != PUT_IDLE && c->put.trailing == 0 ? &c->put.snapshot->configuration
-                                                                     : &c->raft->configuration;
+    configuration =
+        c->put.state != PUT_IDLE && c->put.trailing == 0 ? &c->put.snapshot->configuration : &c->raft->configuration;
     for (unsigned i = 0; i < configuration->n && n < max; i++) {
         const struct raft_server *s = &configuration->servers[i];
         struct hw_member *m = &members[n++];
@@ -220,8 +218,8 @@ void hw_consensus_durable(struct hw_consensus *c)
 
 void hw_consensus_suspect_leader(struct hw_consensus *c, unsigned election_ms)
 {
-    if (!is_running(c) || raft_state(c->raft) == RAFT_LEADER || raft_role(c->raft) != RAFT_VOTER ||
-        election_ms == 0 || election_ms >= c->config.election_ms) {
+    if (!is_running(c) || raft_state(c->raft) == RAFT_LEADER || raft_role(c->raft) != RAFT_VOTER || election_ms == 0 ||
+        election_ms >= c->config.election_ms) {
         return;
     }
     c->suspect_until = c->below.time(c->io) + 2 * (raft_time)c->config.election_ms;

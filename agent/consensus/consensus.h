@@ -1,12 +1,14 @@
 /* Consensus: libraft behind a header without its types. One object is one server of the Raft cluster (Ongaro's
  * dissertation, 2014): it keeps the log on disk, replicates proposals, elects leaders, changes membership. It knows
- * nothing of keys, images or services: entries are bytes, and what to do with them is the owner's, through hw_consensus_ops.
+ * nothing of keys, images or services: entries are bytes, and what to do with them is the owner's, through
+ * hw_consensus_ops.
  *
  * Life cycle: hw_consensus_new · (hw_consensus_bootstrap once, on an empty folder) · hw_consensus_start · ... ·
- * hw_consensus_shut(on_closed) · hw_consensus_free. Loop thread only. Callbacks may call back into proposals and status,
- * never into shut or free.
+ * hw_consensus_shut(on_closed) · hw_consensus_free. Loop thread only. Callbacks may call back into proposals and
+ * status, never into shut or free.
  *
- * Group commit: proposals of one loop turn leave together, in one raft_apply at its end.
+ * Group commit: proposals of one loop turn leave together at its end. Each has its own log index, but they are one
+ * write to the disk and one message to each peer.
  */
 #ifndef HW_CONSENSUS_CONSENSUS_H
 #define HW_CONSENSUS_CONSENSUS_H
@@ -36,13 +38,13 @@ struct hw_member {
 #define HW_MEMBERS_MAX 64
 
 struct hw_consensus_config {
-    uint64_t id;             /* > 0 */
-    uint64_t cluster_id;     /* part of the peer handshake: a stranger is refused */
-    const char *address;     /* own peer address, as peers connect to it */
-    const char *folder;      /* exists; libraft's own files live here */
-    unsigned heartbeat_ms;   /* default 50 */
-    unsigned election_ms;    /* default 300; the timeout is random in [1x, 2x] */
-    unsigned tick_ms;        /* how often timers are looked at; default 10 */
+    uint64_t id;                 /* > 0 */
+    uint64_t cluster_id;         /* part of the peer handshake: a stranger is refused */
+    const char *address;         /* own peer address, as peers connect to it */
+    const char *folder;          /* exists; libraft's own files live here */
+    unsigned heartbeat_ms;       /* default 50 */
+    unsigned election_ms;        /* default 300; the timeout is random in [1x, 2x] */
+    unsigned tick_ms;            /* how often timers are looked at; default 10 */
     unsigned snapshot_threshold; /* entries between snapshots; default 8192 */
     unsigned snapshot_trailing;  /* entries kept behind a snapshot for slow followers; default 8192 */
     unsigned disk_reserve_mb;    /* writes are refused when the log disk has less left than this; 0: no check */
@@ -64,12 +66,14 @@ void hw_consensus_config_default(struct hw_consensus_config *config);
 struct hw_proposal {
     void (*done)(struct hw_proposal *p, int status);
     struct hw_buf entry;
-    uint64_t index; /* log index once it is in the log */
+    bool is_essential; /* may use the disk's reserve: what the cluster needs to have a hot node. begin clears it */
+    uint64_t index;    /* log index once it is in the log */
     uint64_t term;
-    TAILQ_ENTRY(hw_proposal) link;
+    TAILQ_ENTRY(hw_proposal) link; /* the owner's: not used here */
 };
 int hw_proposal_begin(struct hw_proposal *p);
-/* HW_ERR_NOTHOT, HW_ERR_EXHAUSTED (in-flight bounds), HW_ERR_TOOBIG, HW_ERR_NOSPACE: at once, nothing taken. */
+/* HW_ERR_NOTHOT, HW_ERR_EXHAUSTED (in-flight bounds), HW_ERR_TOOBIG, HW_ERR_NOMEM, HW_ERR_INVALID (not begun with
+ * hw_proposal_begin): at once, nothing taken. */
 int hw_consensus_propose(struct hw_consensus *c, struct hw_proposal *p);
 
 /* A wish that data be durable before libraft's disk layer may forget log entries up to index.
@@ -95,16 +99,16 @@ struct hw_consensus_view {
     uint64_t commit_index;
     uint64_t applied_index;
     uint64_t last_index;
-    uint64_t config_index;  /* of the last committed configuration */
-    bool is_changing;       /* an uncommitted configuration, or a change or transfer under way */
+    uint64_t config_index; /* of the last committed configuration */
+    bool is_changing;      /* an uncommitted configuration, or a change or transfer under way */
     size_t member_count;
-    size_t proposals;       /* in flight */
+    size_t proposals; /* in flight */
     size_t proposal_bytes;
 };
 
 struct hw_consensus_ops {
-    /* Apply a committed entry, in log order. `mine` is the proposal if it was made here, else NULL. Must not fail but by
-     * stopping this replica: nonzero makes the server unavailable (on_failed follows). */
+    /* Apply a committed entry, in log order. `mine` is the proposal if it was made here, else NULL. Must not fail but
+     * by stopping this replica: nonzero makes the server unavailable (on_failed follows). */
     int (*apply)(void *ctx, uint64_t index, uint64_t term, struct hw_slice entry, struct hw_proposal *mine);
     /* Fill the manifest for a snapshot at `index` (everything up to it has been applied). O(1). */
     int (*manifest)(void *ctx, uint64_t index, struct hw_buf *out);

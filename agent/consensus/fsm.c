@@ -1,5 +1,3 @@
-#include <raft.h>
-
 #include "agent/consensus/impl.h"
 
 /* What libraft asks of the state machine. */

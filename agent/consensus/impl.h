@@ -1,5 +1,5 @@
-/* Private to agent/consensus: the object, and what its files call in each other. Those that know libraft's types
- * include <raft.h> before this header; no other folder does.
+/* Private to agent/consensus: the object, and what its files call in each other. It is the one place that includes
+ * <raft.h>; no other folder sees it.
  *
  * What flows where:
  *   life.c        from configuration to a running server, and back
@@ -10,17 +10,14 @@
  *   frame.c       what our entries and manifests look like as bytes
  *   folder.c      the log's folder as files: is it empty, can libraft read it without harm, how much room is left
  *
- * libraft is not re-entrant, and calls back from the middle of its own work. So everything that goes into it (proposals,
- * changes, the answer about a snapshot) and everything that comes out of it for the owner (completions, changes of
- * state) waits for hw_consensus_step, except apply, manifest and restore, which are its questions.
+ * libraft is not re-entrant, and calls back from the middle of its own work. So everything that goes into it
+ * (proposals, changes, the answer about a snapshot) and everything that comes out of it for the owner (completions,
+ * changes of state) waits for hw_consensus_step, except apply, manifest and restore, which are its questions.
  */
 #ifndef HW_CONSENSUS_IMPL_H
 #define HW_CONSENSUS_IMPL_H
 
-#ifndef RAFT_H
-#error "include <raft.h> before agent/consensus/impl.h"
-#endif
-
+#include <raft.h>
 #include <stdlib.h>
 
 #include "agent/consensus/consensus.h"

@@ -1,4 +1,3 @@
-#include <raft.h>
 #include <raft/uv.h>
 
 #include <stdio.h>
@@ -154,8 +153,10 @@ static int config_check(const struct hw_consensus_config *config, struct hw_erro
         return hw_error_set(e, HW_ERR_INVALID, "consensus: the peer address must have 1 to 255 characters");
     }
     if (config->heartbeat_ms < 2 || config->heartbeat_ms >= config->election_ms || config->tick_ms == 0) {
-        return hw_error_set(e, HW_ERR_INVALID, "consensus: heartbeat_ms (%u) must be less than election_ms (%u), "
-                            "and tick_ms (%u) at least 1", config->heartbeat_ms, config->election_ms, config->tick_ms);
+        return hw_error_set(e, HW_ERR_INVALID,
+                            "consensus: heartbeat_ms (%u) must be less than election_ms (%u), "
+                            "and tick_ms (%u) at least 1",
+                            config->heartbeat_ms, config->election_ms, config->tick_ms);
     }
     if (config->election_ms == 150 && config->heartbeat_ms == 15) {
         return hw_error_set(e, HW_ERR_INVALID,
@@ -167,14 +168,15 @@ static int config_check(const struct hw_consensus_config *config, struct hw_erro
     }
     if (config->proposals_max == 0 || config->entry_bytes_max == 0 || config->entry_bytes_max > 1u << 30 ||
         config->proposal_bytes_max < config->entry_bytes_max + FRAME_ENTRY_HEAD) {
-        return hw_error_set(e, HW_ERR_INVALID, "consensus: proposals_max and entry_bytes_max must not be 0, "
+        return hw_error_set(e, HW_ERR_INVALID,
+                            "consensus: proposals_max and entry_bytes_max must not be 0, "
                             "entry_bytes_max at most 1 GiB, proposal_bytes_max more than entry_bytes_max");
     }
     return 0;
 }
 
 struct hw_consensus *consensus_object_new(const struct hw_consensus_config *config, const struct hw_consensus_ops *ops,
-                                       void *ctx)
+                                          void *ctx)
 {
     struct hw_consensus *c = calloc(1, sizeof *c);
     if (c == NULL) {
@@ -200,13 +202,13 @@ struct hw_consensus *consensus_object_new(const struct hw_consensus_config *conf
 
 static void metrics_init(struct hw_consensus *c, struct hw_metrics *metrics)
 {
-    static const char *const types[MESSAGE_TYPES] = {"append_entries", "append_entries_result", "request_vote",
-                                                     "request_vote_result", "install_snapshot", "timeout_now"};
+    static const char *const types[MESSAGE_TYPES] = {"append_entries",      "append_entries_result", "request_vote",
+                                                     "request_vote_result", "install_snapshot",      "timeout_now"};
     for (int i = 0; i < MESSAGE_TYPES; i++) {
         char labels[64];
         snprintf(labels, sizeof labels, "type=\"%s\"", types[i]);
-        c->sent[i] = hw_metrics_counter(metrics, "hotwarm_raft_messages_sent_total", labels,
-                                        "Raft messages sent to peers.");
+        c->sent[i] =
+            hw_metrics_counter(metrics, "hotwarm_raft_messages_sent_total", labels, "Raft messages sent to peers.");
         c->received[i] = hw_metrics_counter(metrics, "hotwarm_raft_messages_received_total", labels,
                                             "Raft messages received from peers.");
     }
@@ -293,8 +295,9 @@ static int open_raft(struct hw_consensus *c, struct hw_error *e)
     raft_set_max_catch_up_round_duration(r, CATCH_UP_ROUND_MS);
     raft_set_max_inflight_entries(r, config->snapshot_trailing > INFLIGHT_ENTRIES ? INFLIGHT_ENTRIES
                                                                                   : config->snapshot_trailing);
-    raft_set_capacity_threshold(r, (unsigned short)(config->disk_reserve_mb < ROOM_MAX ? config->disk_reserve_mb
-                                                                                       : ROOM_MAX));
+    /* Writes of clients stop at the reserve (proposals.c); what the cluster itself must write may use most of it. */
+    unsigned last_mb = config->disk_reserve_mb == 0 ? 0 : config->disk_reserve_mb / 4 + 1;
+    raft_set_capacity_threshold(r, (unsigned short)(last_mb < ROOM_MAX ? last_mb : ROOM_MAX));
     c->raft = r;
     c->io = &c->own_io;
     io_wrap(c);
@@ -333,15 +336,15 @@ int hw_consensus_bootstrap(struct hw_consensus *c, const struct hw_member *membe
                  ? raft_configuration_add(&conf, members[i].id, members[i].address, roles[members[i].role])
                  : RAFT_BADROLE;
         if (rv != 0) {
-            rc = hw_error_set(e, consensus_code(rv), "bootstrap: member %llu at %s: %s", (unsigned long long)members[i].id,
-                              members[i].address, raft_strerror(rv));
+            rc = hw_error_set(e, consensus_code(rv), "bootstrap: member %llu at %s: %s",
+                              (unsigned long long)members[i].id, members[i].address, raft_strerror(rv));
         }
     }
     if (rv == 0) {
         rv = raft_bootstrap(c->raft, &conf);
         if (rv != 0) {
-            rc = hw_error_set(e, consensus_code(rv), "bootstrap: write the first configuration in %s: %s", c->config.folder,
-                              c->io->errmsg[0] != '\0' ? c->io->errmsg : raft_strerror(rv));
+            rc = hw_error_set(e, consensus_code(rv), "bootstrap: write the first configuration in %s: %s",
+                              c->config.folder, c->io->errmsg[0] != '\0' ? c->io->errmsg : raft_strerror(rv));
         }
     }
     raft_configuration_close(&conf);
@@ -355,7 +358,8 @@ static int start_code(struct hw_consensus *c, int rv)
     if (c->start_code != 0) {
         return c->start_code;
     }
-    return strstr(text, "short read") != NULL || strstr(text, "file has only") != NULL ? HW_ERR_CORRUPT : consensus_code(rv);
+    return strstr(text, "short read") != NULL || strstr(text, "file has only") != NULL ? HW_ERR_CORRUPT
+                                                                                       : consensus_code(rv);
 }
 
 int hw_consensus_start(struct hw_consensus *c, struct hw_error *e)

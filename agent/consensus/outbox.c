@@ -1,5 +1,3 @@
-#include <raft.h>
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +12,6 @@
 #define MESSAGE_BYTES_MAX (1024u * 1024u)
 /* Messages that one peer may leave unsent. More are dropped: libraft would queue them without end. */
 #define OUTSTANDING_MAX 256
-
 
 /* One or several of libraft's messages to one server, leaving as one or several of ours. The entries of all lie in one
  * array; the entries' data is libraft's until the callbacks of all its requests have run. */
@@ -202,8 +199,7 @@ static bool is_continued_by(const struct outgoing *out, const struct raft_messag
     const struct raft_append_entries *a = &out->message.append_entries;
     const struct raft_append_entries *b = &m->append_entries;
     return m->type == RAFT_APPEND_ENTRIES && a->term == b->term &&
-           b->prev_log_index == a->prev_log_index + out->entry_count &&
-           strcmp(out->address, m->server_address) == 0;
+           b->prev_log_index == a->prev_log_index + out->entry_count && strcmp(out->address, m->server_address) == 0;
 }
 
 static void flush_peer(struct peer *p)

@@ -1,12 +1,9 @@
-#include <raft.h>
-
 #include <stdlib.h>
 
 #include "agent/base/assert.h"
 #include "agent/consensus/impl.h"
 
 /* Proposals: queued until the end of the turn, then in the log, then completed; three lists, in order. */
-
 
 static void pending_maybe_free(struct pending *n)
 {
@@ -73,6 +70,7 @@ static void on_apply(struct raft_apply *req, int status, void *result)
 
 int hw_proposal_begin(struct hw_proposal *p)
 {
+    p->is_essential = false;
     return frame_entry_begin(&p->entry);
 }
 
@@ -86,9 +84,11 @@ int hw_consensus_propose(struct hw_consensus *c, struct hw_proposal *p)
     if (p->entry.len > FRAME_ENTRY_HEAD + c->config.entry_bytes_max) {
         return HW_ERR_TOOBIG;
     }
-    if (c->proposals >= c->config.proposals_max ||
-        c->proposal_bytes + p->entry.len > c->config.proposal_bytes_max) {
+    if (c->proposals >= c->config.proposals_max || c->proposal_bytes + p->entry.len > c->config.proposal_bytes_max) {
         return HW_ERR_EXHAUSTED;
+    }
+    if (!p->is_essential && c->loop != NULL && c->room.free_mib < c->config.disk_reserve_mb) {
+        return HW_ERR_NOSPACE;
     }
     n = calloc(1, sizeof *n);
     if (n == NULL) {
@@ -176,4 +176,3 @@ void proposals_deliver(struct hw_consensus *c)
         p->done(p, status);
     }
 }
-

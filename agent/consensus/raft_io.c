@@ -1,5 +1,3 @@
-#include <raft.h>
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -240,6 +238,9 @@ static bool is_acceptable(struct hw_consensus *c, const struct raft_message *m)
     struct hw_slice manifest;
     if (c->has_failed) {
         return false;
+    }
+    if (m->type == RAFT_REQUEST_VOTE_RESULT && raft_state(c->raft) != RAFT_CANDIDATE) {
+        return false; /* libraft would look at a candidate's fields that are something else by now */
     }
     if (m->type == RAFT_APPEND_ENTRIES) {
         for (unsigned i = 0; i < m->append_entries.n_entries; i++) {

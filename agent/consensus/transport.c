@@ -1,4 +1,3 @@
-#include <raft.h>
 #include <raft/uv.h>
 
 #include <errno.h>

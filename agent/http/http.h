@@ -1,7 +1,8 @@
 /* A small HTTP/1.1 server (RFC 9112) for health, metrics, JSON and the dashboard. Requests are bounded and fully read
  * before the handler runs; connections are kept alive; pipelined requests are answered in order, one at a time.
  * Malformed or oversized requests are answered with 400, 413, 414 or 431 in JSON {"error": ..., "message": ...} and the
- * connection is closed. An idle connection is closed after idle_ms, one whose request takes more than 10 s to come then.
+ * connection is closed. An idle connection is closed after idle_ms, one whose request takes more than 10 s to come
+ * then.
  */
 #ifndef HW_HTTP_HTTP_H
 #define HW_HTTP_HTTP_H

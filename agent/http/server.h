@@ -28,13 +28,13 @@ struct hw_http_connection {
     struct hw_http_req request;
     struct hw_buf pending; /* came behind the request in progress */
     struct hw_defer resume;
-    uint64_t since_ms;         /* when it became idle, or the request in progress began */
-    size_t queued_before;      /* unsent bytes at the last sweep */
-    bool has_begun;            /* bytes of the next request have come */
-    bool is_reading;           /* in read_requests */
-    bool is_paused;            /* the stream below gives no bytes */
-    bool is_stalled;           /* the client does not read its answers */
-    bool is_closing;           /* the last answer is on its way */
+    uint64_t since_ms;    /* when it became idle, or the request in progress began */
+    size_t queued_before; /* unsent bytes at the last sweep */
+    bool has_begun;       /* bytes of the next request have come */
+    bool is_reading;      /* in read_requests */
+    bool is_paused;       /* the stream below gives no bytes */
+    bool is_stalled;      /* the client does not read its answers */
+    bool is_closing;      /* the last answer is on its way */
 };
 
 struct hw_http_route_entry {

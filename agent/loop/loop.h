@@ -42,8 +42,9 @@ uint64_t hw_loop_now_ms(struct hw_loop *loop);
 struct hw_loop_stats {
     uint64_t turns;
     uint64_t busy_us_max; /* since the start or the last reset */
-    uint64_t cpu_us_max;  /* as busy_us_max, but only what the thread computed: the rest it was blocked or not scheduled */
-    uint64_t stalls;      /* turns over the budget */
+    uint64_t
+        cpu_us_max;  /* as busy_us_max, but only what the thread computed: the rest it was blocked or not scheduled */
+    uint64_t stalls; /* turns over the budget */
 };
 void hw_loop_stats(struct hw_loop *loop, struct hw_loop_stats *stats, bool reset);
 /* Name what runs now, so that a stall names its culprit ("apply", "rpc"): the longest stretch between two notes of the

@@ -292,8 +292,10 @@ static int start(struct hw_agent *a, struct hw_error *e)
     if (rc == 0) {
         rc = load_identity(a, e);
         if (rc == HW_ERR_CORRUPT && hw_agent_can_start_anew(a)) {
-            hw_log_error(COMPONENT, "the identity is damaged: moving the data to quarantine and starting anew from the "
-                                    "other nodes", "why=%s", hw_logq(hw_error_text(e)));
+            hw_log_error(COMPONENT,
+                         "the identity is damaged: moving the data to quarantine and starting anew from the "
+                         "other nodes",
+                         "why=%s", hw_logq(hw_error_text(e)));
             a->is_again = true;
         }
     }

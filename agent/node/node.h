@@ -14,8 +14,8 @@ struct hw_node_options {
     const char *config_path; /* read again on SIGHUP; NULL: none */
 };
 
-/* Runs an agent until SIGTERM or SIGINT. Returns 0, or the code of the reason for which it ended, which has been logged.
- * Damaged files of a node that has peers are moved to quarantine/ and the node starts anew by itself. */
+/* Runs an agent until SIGTERM or SIGINT. Returns 0, or the code of the reason for which it ended, which has been
+ * logged. Damaged files of a node that has peers are moved to quarantine/ and the node starts anew by itself. */
 int hw_node_run(const struct hw_config *config, const struct hw_node_options *options);
 
 #endif

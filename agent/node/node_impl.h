@@ -34,12 +34,12 @@ struct hw_agent {
     struct hw_join own_join;
     bool is_registering;
     bool is_registered;
-    bool is_started;  /* the replica serves */
+    bool is_started; /* the replica serves */
     bool is_stopping;
-    bool is_again;    /* start anew after this run */
+    bool is_again; /* start anew after this run */
     unsigned signals;
     struct hw_reload *reload; /* under way */
-    int status;       /* why it ended */
+    int status;               /* why it ended */
 };
 
 /* node.c */

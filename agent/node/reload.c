@@ -1,4 +1,5 @@
-/* SIGHUP: the configuration is read again on a worker; what can be changed while running is, and what cannot is named. */
+/* SIGHUP: the configuration is read again on a worker; what can be changed while running is, and what cannot is named.
+ */
 #include <stdlib.h>
 #include <string.h>
 

@@ -220,6 +220,7 @@ static int propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, 
     p->arg = arg;
     p->write.done = on_written;
     rc = hw_write_encode(&p->write, cmd);
+    p->write.proposal.is_essential = true;
     if (rc == 0) {
         rc = hw_replica_write(a->replica, &p->write);
     }
@@ -239,7 +240,8 @@ static void start_cluster(struct hw_agent *a)
     struct hw_cluster_config config = {
         .self_id = a->identity.raft_id, .voters_wanted = (unsigned)a->config->members.voters, .lag_max = LAG_MAX};
     struct hw_error e = {0};
-    if (hw_cluster_new(a->loop, &config, hw_replica_consensus(a->replica), &hw_agent_cluster_ops, a, &a->cluster) != 0) {
+    if (hw_cluster_new(a->loop, &config, hw_replica_consensus(a->replica), &hw_agent_cluster_ops, a, &a->cluster) !=
+        0) {
         hw_agent_stop(a, HW_ERR_NOMEM);
         return;
     }
@@ -279,7 +281,8 @@ static void on_started(void *ctx, int status, const char *why)
         a->is_again = true;
     } else {
         hw_log_error(COMPONENT, "cannot start", "error=%s why=%s%s", hw_err_name(status), hw_logq(why),
-                     status == HW_ERR_CORRUPT ? " next=\"restore the data folder from a snapshot; nothing was changed\"" : "");
+                     status == HW_ERR_CORRUPT ? " next=\"restore the data folder from a snapshot; nothing was changed\""
+                                              : "");
     }
     hw_agent_stop(a, status);
 }

@@ -13,6 +13,7 @@
 #define SWEEP_BUDGET 2000 /* records a turn: well under a millisecond */
 #define RETIRE_BUDGET 20000
 #define RETIRE_RETRY_MS 100
+#define CLAIM_RETRY_MS 100
 
 static void on_acquired(struct hw_write *w, int status)
 {
@@ -21,6 +22,12 @@ static void on_acquired(struct hw_write *w, int status)
     if (status != 0 && status != HW_ERR_NOTHOT) {
         hw_log_warn(HW_COMPONENT, "claim to the hot tier not confirmed", "term=%" PRIu64 " why=%s", r->acquire_term,
                     hw_logq(hw_err_text(status)));
+    }
+    if (status != 0 && r->claim_timer != NULL) {
+        /* Refused while still leader (a transfer that came to nothing, no space): nobody else can become hot in this
+         * term, so it must be claimed again. */
+        r->acquire_term = 0;
+        hw_timer_start(r->claim_timer, CLAIM_RETRY_MS, 0);
     }
     hw_replica_refresh(r);
 }
@@ -31,7 +38,8 @@ static void claim(struct hw_replica *r)
 {
     struct hw_cmd cmd = {.type = HW_CMD_HOT_ACQUIRED, .wall_ms = hw_wall_ms()};
     int rc;
-    if (r->is_acquiring || !r->view.is_leader || r->acquire_term == r->view.term || r->phase != HW_PHASE_MEMBER) {
+    if (r->is_acquiring || !r->view.is_leader || r->acquire_term == r->view.term || r->phase != HW_PHASE_MEMBER ||
+        hw_timer_is_active(r->claim_timer)) {
         return;
     }
     cmd.hot.node_id = r->config.consensus.id;
@@ -40,14 +48,21 @@ static void claim(struct hw_replica *r)
     r->acquire.done = on_acquired;
     r->acquire.data = r;
     rc = hw_write_encode(&r->acquire, &cmd);
+    r->acquire.proposal.is_essential = true;
     if (rc == 0) {
         rc = hw_replica_write(r, &r->acquire);
     }
     if (rc == 0) {
         r->is_acquiring = true;
         r->acquire_term = r->view.term;
+    } else {
+        hw_timer_start(r->claim_timer, CLAIM_RETRY_MS, 0);
     }
-    /* On a refusal the next change or tick of the loop tries again: see hw_replica_refresh. */
+}
+
+static void on_claim_timer(void *ctx)
+{
+    hw_replica_refresh(ctx);
 }
 
 void hw_replica_refresh(struct hw_replica *r)
@@ -263,6 +278,7 @@ void hw_apply_init(struct hw_replica *r)
     hw_defer_init(&r->sweep, sweep_step);
     hw_defer_init(&r->retire, retire_step);
     r->retire_timer = hw_timer_new(r->loop, "retire", on_retire_timer, r);
+    r->claim_timer = hw_timer_new(r->loop, "claim", on_claim_timer, r);
 }
 
 void hw_apply_close(struct hw_replica *r)
@@ -272,6 +288,8 @@ void hw_apply_close(struct hw_replica *r)
     hw_defer_cancel(r->loop, &r->retire);
     hw_timer_free(r->retire_timer);
     r->retire_timer = NULL;
+    hw_timer_free(r->claim_timer);
+    r->claim_timer = NULL;
     while ((old = TAILQ_FIRST(&r->retired)) != NULL) {
         TAILQ_REMOVE(&r->retired, old, link);
         hw_hot_free(old->hot);

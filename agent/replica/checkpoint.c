@@ -1,5 +1,5 @@
-/* From the state to the image: a cut is taken on the loop (O(1)), written by the worker in one transaction, and the next
- * cut follows. A cut that could not be written is kept and written again before any later one. */
+/* From the state to the image: a cut is taken on the loop (O(1)), written by the worker in one transaction, and the
+ * next cut follows. A cut that could not be written is kept and written again before any later one. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

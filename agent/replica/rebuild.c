@@ -1,13 +1,14 @@
-/* A node whose log no longer reaches the leader's (new, wiped, or away for long) makes itself whole: it streams an image
- * from a peer into incoming/, checks every chunk and the whole, loads it into a new state on the worker, puts it in the
- * place of its own image, and only then lets libraft store the manifest. libraft then calls restore, which swaps the new
- * state in; the log's entries after it follow.
+/* A node whose log no longer reaches the leader's (new, wiped, or away for long) makes itself whole: it streams an
+ * image from a peer into incoming/, checks every chunk and the whole, loads it into a new state on the worker, puts it
+ * in the place of its own image, and only then lets libraft store the manifest. libraft then calls restore, which swaps
+ * the new state in; the log's entries after it follow.
  *
- *     pick a source -> stream chunks (resume with token and offset after a break) -> verify and load -> install -> durable
+ *     pick a source -> stream chunks (resume with token and offset after a break) -> verify and load -> install ->
+ * durable
  *
  * Any failure goes back to "pick a source" after a pause: libraft has no way to be told that an install failed. A crash
- * anywhere leaves the old image in place, or the new one beside an older log, which start accepts (entries that the image
- * already holds are skipped).
+ * anywhere leaves the old image in place, or the new one beside an older log, which start accepts (entries that the
+ * image already holds are skipped).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -91,8 +92,8 @@ static int on_begin(struct hw_replica *r, const Hotwarm__V1__SnapshotBegin *m)
         return hw_error_set(&b->e, HW_ERR_FOREIGN, "the peer's image belongs to cluster %016" PRIx64, m->cluster_id);
     }
     if (m->index < b->index) {
-        return hw_error_set(&b->e, HW_ERR_UNAVAILABLE, "the peer's image is at log index %" PRIu64 ", %" PRIu64
-                            " is needed", m->index, b->index);
+        return hw_error_set(&b->e, HW_ERR_UNAVAILABLE,
+                            "the peer's image is at log index %" PRIu64 ", %" PRIu64 " is needed", m->index, b->index);
     }
     if (b->token != m->token || m->size < b->received_bytes) {
         start_over(b);
@@ -344,9 +345,9 @@ static void load_done(struct hw_job *job)
         start_over(b);
         retry_later(r, hw_error_text(&b->e));
     } else {
-        hw_log_info(HW_COMPONENT, "image installed", "from=%016" PRIx64 " bytes=%" PRIu64 " index=%" PRIu64
-                    " took_ms=%" PRIu64, b->source, b->total_bytes, b->loaded_index,
-                    hw_loop_now_ms(r->loop) - b->started_ms);
+        hw_log_info(HW_COMPONENT, "image installed",
+                    "from=%016" PRIx64 " bytes=%" PRIu64 " index=%" PRIu64 " took_ms=%" PRIu64, b->source,
+                    b->total_bytes, b->loaded_index, hw_loop_now_ms(r->loop) - b->started_ms);
         b->is_installed = true;
         if (r->phase == HW_PHASE_MEMBER) {
             hw_consensus_durable(r->consensus);

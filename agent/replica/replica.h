@@ -26,17 +26,17 @@ struct hw_replica_config {
     uint64_t checkpoint_interval_ms;
     uint64_t checkpoint_dirty_bytes;
     uint64_t transfer_chunk_bytes;
-    unsigned reads_max;      /* linearizable reads waiting */
-    unsigned forwards_max;   /* calls waiting for, or under way to, the hot node */
+    unsigned reads_max;    /* linearizable reads waiting */
+    unsigned forwards_max; /* calls waiting for, or under way to, the hot node */
     unsigned scan_slice_keys;
-    bool is_bootstrap;       /* write the first configuration (members) before starting, if the log is empty */
+    bool is_bootstrap; /* write the first configuration (members) before starting, if the log is empty */
     struct hw_member members[HW_MEMBERS_MAX];
     size_t member_count;
 };
 
 struct hw_replica_ops {
-    /* The replica serves: state loaded, log started. Or it could not, and the reason: HW_ERR_CORRUPT means that the files
-     * are damaged (the owner quarantines and rejoins), anything else that the process should end. */
+    /* The replica serves: state loaded, log started. Or it could not, and the reason: HW_ERR_CORRUPT means that the
+     * files are damaged (the owner quarantines and rejoins), anything else that the process should end. */
     void (*on_started)(void *ctx, int status, const char *why);
     void (*on_change)(void *ctx); /* leader, hot, members, phase or peers' reachability */
     void (*on_failed)(void *ctx, const char *why);
@@ -56,8 +56,8 @@ struct hw_consensus *hw_replica_consensus(struct hw_replica *r);
 
 /* ---- writes ---- */
 
-/* The caller fills `cmd` by hw_write_encode, submits, and keeps the struct until done. status 0: applied, `result` holds
- * the answer (owned by the struct until done returns). Otherwise as hw_proposal's statuses. Only on the hot node:
+/* The caller fills `cmd` by hw_write_encode, submits, and keeps the struct until done. status 0: applied, `result`
+ * holds the answer (owned by the struct until done returns). Otherwise as hw_proposal's statuses. Only on the hot node:
  * HW_ERR_NOTHOT at once elsewhere. */
 struct hw_write {
     void (*done)(struct hw_write *w, int status);
@@ -95,12 +95,13 @@ bool hw_replica_is_reachable(const struct hw_replica *r, uint64_t id);
 /* Send a call to the hot node over the peer connection ("/hotwarm.v1.Peer/Forward"). While no hot node is known it is
  * held, up to timeout_ms; a call that surely did not arrive is sent again to the next hot node; one that may have
  * arrived is not, unless is_idempotent. done: gRPC status, text and the answer (borrowed).
- * When this node becomes hot meanwhile, done runs with HW_GRPC_ABORTED and text HW_FORWARD_IS_LOCAL: execute it here. */
+ * When this node becomes hot meanwhile, done runs with HW_GRPC_ABORTED and text HW_FORWARD_IS_LOCAL: execute it here.
+ */
 #define HW_FORWARD_IS_LOCAL "this node is hot now"
 struct hw_forward {
     void (*done)(struct hw_forward *f, enum hw_grpc status, const char *text, struct hw_slice answer);
     void *data;
-    const char *method; /* a constant string */
+    const char *method;    /* a constant string */
     struct hw_buf payload; /* owned by the struct; free it in done */
     bool is_idempotent;
     /* private */
@@ -132,7 +133,7 @@ struct hw_replica_status {
     uint64_t image_age_ms; /* 0 while the image holds everything applied */
     uint64_t rebuild_done_bytes;
     uint64_t rebuild_total_bytes;
-    bool is_disk_failing;  /* the last checkpoint failed; it is being retried */
+    bool is_disk_failing; /* the last checkpoint failed; it is being retried */
     char disk_problem[256];
 };
 void hw_replica_status(struct hw_replica *r, struct hw_replica_status *status);

@@ -68,7 +68,7 @@ struct hw_peer {
     char address[256];
     struct hw_channel *channel;
     struct hw_replica *replica;
-    bool is_up;       /* connected, and the one that answers is really this member */
+    bool is_up; /* connected, and the one that answers is really this member */
     bool is_greeting;
     struct hw_request hello;
 };
@@ -88,7 +88,7 @@ struct hw_rebuild {
     bool is_installed; /* the image on disk is the new one, restore has not run yet */
     uint64_t index;    /* at least this */
     uint64_t leader_id;
-    uint64_t source;   /* peer we fetch from */
+    uint64_t source; /* peer we fetch from */
     unsigned attempts;
     struct hw_timer *retry;
     struct hw_request request;
@@ -99,7 +99,7 @@ struct hw_rebuild {
     uint64_t received_bytes; /* given to the writer, in order */
     uint64_t checksum;       /* of the whole file, from the end message */
     bool has_ended;
-    struct hw_buf pending;   /* chunk bytes not yet written */
+    struct hw_buf pending; /* chunk bytes not yet written */
     struct hw_job job;
     bool is_writing;
     bool is_loading;
@@ -145,6 +145,7 @@ struct hw_replica {
     struct hw_write acquire; /* the HotAcquired entry of this term */
     bool is_acquiring;
     uint64_t acquire_term;
+    struct hw_timer *claim_timer; /* active: the last claim was refused, the next one waits for it */
     struct hw_defer sweep;
     TAILQ_HEAD(, hw_retired) retired; /* replaced states, freed in slices */
     struct hw_defer retire;

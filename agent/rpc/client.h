@@ -29,7 +29,7 @@ struct hw_rpc_call {
     struct hw_deadline deadline;
     TAILQ_ENTRY(hw_rpc_call) list_link;
     struct hw_rpc_call_list *list; /* waiting, ending or neither */
-    struct hw_buf meta; /* path and headers as C strings */
+    struct hw_buf meta;            /* path and headers as C strings */
     unsigned header_count;
     uint64_t timeout_ms;
     char timeout[HW_WIRE_TIMEOUT_SIZE];
@@ -96,8 +96,7 @@ void hw_rpc_channel_release(struct hw_channel *channel);
 /* Put waiting calls onto the current link, as many as it takes. */
 void hw_rpc_client_pump(struct hw_channel *channel);
 /* End the waiting calls, all or only those that do not want to wait; on_end runs now. */
-void hw_rpc_client_fail_waiting(struct hw_channel *channel, bool only_fail_fast, enum hw_grpc status,
-                                const char *text);
+void hw_rpc_client_fail_waiting(struct hw_channel *channel, bool only_fail_fast, enum hw_grpc status, const char *text);
 void hw_rpc_client_run_ending(struct hw_defer *d);
 /* All calls of a channel that is going away: CANCELLED, in this turn's end. */
 void hw_rpc_client_cancel_all(struct hw_channel *channel);

@@ -77,8 +77,8 @@ void hw_h2_stream_reset(struct hw_h2_stream *s, size_t *account);
 void hw_h2_stream_free(struct hw_h2_stream *s);
 
 /* Owns the stream on success. */
-int hw_h2_new(bool is_server, struct hw_stream *stream, const struct hw_rpc_limits *limits,
-              const struct hw_h2_ops *ops, void *ctx, struct hw_h2 **h2);
+int hw_h2_new(bool is_server, struct hw_stream *stream, const struct hw_rpc_limits *limits, const struct hw_h2_ops *ops,
+              void *ctx, struct hw_h2 **h2);
 const char *hw_h2_peer(const struct hw_h2 *h2);
 /* Streams that the peer lets us have at once. */
 unsigned hw_h2_streams_max(const struct hw_h2 *h2);

@@ -18,10 +18,23 @@
 
 /* gRPC status codes, https://grpc.github.io/grpc/core/md_doc_statuscodes.html */
 enum hw_grpc {
-    HW_GRPC_OK = 0, HW_GRPC_CANCELLED, HW_GRPC_UNKNOWN, HW_GRPC_INVALID_ARGUMENT, HW_GRPC_DEADLINE_EXCEEDED,
-    HW_GRPC_NOT_FOUND, HW_GRPC_ALREADY_EXISTS, HW_GRPC_PERMISSION_DENIED, HW_GRPC_RESOURCE_EXHAUSTED,
-    HW_GRPC_FAILED_PRECONDITION, HW_GRPC_ABORTED, HW_GRPC_OUT_OF_RANGE, HW_GRPC_UNIMPLEMENTED, HW_GRPC_INTERNAL,
-    HW_GRPC_UNAVAILABLE, HW_GRPC_DATA_LOSS, HW_GRPC_UNAUTHENTICATED
+    HW_GRPC_OK = 0,
+    HW_GRPC_CANCELLED,
+    HW_GRPC_UNKNOWN,
+    HW_GRPC_INVALID_ARGUMENT,
+    HW_GRPC_DEADLINE_EXCEEDED,
+    HW_GRPC_NOT_FOUND,
+    HW_GRPC_ALREADY_EXISTS,
+    HW_GRPC_PERMISSION_DENIED,
+    HW_GRPC_RESOURCE_EXHAUSTED,
+    HW_GRPC_FAILED_PRECONDITION,
+    HW_GRPC_ABORTED,
+    HW_GRPC_OUT_OF_RANGE,
+    HW_GRPC_UNIMPLEMENTED,
+    HW_GRPC_INTERNAL,
+    HW_GRPC_UNAVAILABLE,
+    HW_GRPC_DATA_LOSS,
+    HW_GRPC_UNAUTHENTICATED
 };
 
 struct hw_rpc_limits {
@@ -92,8 +105,8 @@ void hw_call_reply(struct hw_call *call, struct hw_slice message);
  * for the connection up to their deadline unless `fail_fast`. */
 struct hw_channel;
 struct hw_channel_ops {
-    void (*on_up)(void *ctx);                 /* may be NULL */
-    void (*on_down)(void *ctx, int status);   /* connection lost or refused; may be NULL */
+    void (*on_up)(void *ctx);               /* may be NULL */
+    void (*on_down)(void *ctx, int status); /* connection lost or refused; may be NULL */
 };
 /* limits NULL: the defaults (also of a server); ops NULL: none. */
 int hw_channel_new(struct hw_loop *loop, struct hw_pool *resolver, const char *address,

@@ -175,9 +175,8 @@ int hw_rpc_server_new(struct hw_loop *loop, struct hw_metrics *metrics, const st
     server->in_flight = hw_metrics_gauge(server->metrics, "hotwarm_grpc_in_flight", NULL, "Calls in progress.");
     server->open_connections =
         hw_metrics_gauge(server->metrics, "hotwarm_grpc_connections", NULL, "HTTP/2 connections of clients.");
-    server->protocol_errors =
-        hw_metrics_counter(server->metrics, "hotwarm_grpc_protocol_errors_total", NULL,
-                           "Violations of HTTP/2 or gRPC framing, floods included, by clients.");
+    server->protocol_errors = hw_metrics_counter(server->metrics, "hotwarm_grpc_protocol_errors_total", NULL,
+                                                 "Violations of HTTP/2 or gRPC framing, floods included, by clients.");
     TAILQ_INIT(&server->connections);
     SLIST_INIT(&server->spare_calls);
     hw_deadlines_init(&server->deadlines, loop, "rpc server deadlines", hw_rpc_call_due);

@@ -15,7 +15,7 @@
 
 struct hw_rpc_method {
     struct hw_method m;
-    const char *label;                                /* the path without its first slash */
+    const char *label;                                 /* the path without its first slash */
     struct hw_counter *requests[HW_WIRE_STATUS_COUNT]; /* made when first needed */
     struct hw_histogram *seconds;
     UT_hash_handle hh;
@@ -64,8 +64,8 @@ struct hw_rpc_server {
     struct hw_rpc_limits limits;
     struct hw_rpc_method *methods; /* uthash by path */
     struct hw_rpc_method unknown;
-    struct hw_deadlines deadlines;  /* of calls */
-    struct hw_deadlines handshakes; /* of connections */
+    struct hw_deadlines deadlines;               /* of calls */
+    struct hw_deadlines handshakes;              /* of connections */
     TAILQ_HEAD(, hw_rpc_connection) connections; /* with h2 */
     unsigned connection_count;
     size_t call_count;

@@ -408,8 +408,8 @@ static int submit_preface(struct hw_h2 *h2)
     return 0;
 }
 
-int hw_h2_new(bool is_server, struct hw_stream *stream, const struct hw_rpc_limits *limits,
-              const struct hw_h2_ops *ops, void *ctx, struct hw_h2 **out)
+int hw_h2_new(bool is_server, struct hw_stream *stream, const struct hw_rpc_limits *limits, const struct hw_h2_ops *ops,
+              void *ctx, struct hw_h2 **out)
 {
     static const struct hw_stream_ops stream_ops = {on_data, on_stream_end, on_stream_drain};
     struct hw_h2 *h2 = calloc(1, sizeof *h2);
@@ -475,7 +475,7 @@ void hw_h2_ping(struct hw_h2 *h2)
 void hw_h2_shut(struct hw_h2 *h2)
 {
     hw_h2_check(h2, nghttp2_submit_goaway(h2->ng, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h2->ng),
-                                    HW_H2_NO_ERROR, NULL, 0));
+                                          HW_H2_NO_ERROR, NULL, 0));
 }
 
 /* Called while nghttp2 reads, so the GOAWAY waits for the end of the turn. A stalled socket does not hold it back: the

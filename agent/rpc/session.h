@@ -20,7 +20,7 @@ struct hw_h2 {
     void *ctx;
     struct hw_rpc_limits limits;
     struct hw_defer flush;
-    struct hw_buf out;       /* serialised frames of this turn */
+    struct hw_buf out;        /* serialised frames of this turn */
     size_t out_reserve_bytes; /* what the last turn needed */
     TAILQ_HEAD(, hw_h2_stream) streams;
     TAILQ_HEAD(, hw_h2_stream) moved;
@@ -36,8 +36,8 @@ struct hw_h2 {
     bool is_failed;    /* the peer's bytes are not read any more */
     bool is_finishing; /* the stream below is closing */
     bool is_closed;
-    bool is_paused;    /* nghttp2 stopped making frames because `out` is long enough */
-    bool is_counted;   /* the error that ends the connection is in the metrics */
+    bool is_paused;  /* nghttp2 stopped making frames because `out` is long enough */
+    bool is_counted; /* the error that ends the connection is in the metrics */
 };
 
 /* session.c */

@@ -9,9 +9,11 @@
 /* For the last bytes of a connection. */
 #define FINISH_DEADLINE_MS 1000
 
-#define NV(name, value)                                                                \
-    {(uint8_t *)(name), (uint8_t *)(value), sizeof(name) - 1, sizeof(value) - 1,       \
-     NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE}
+#define NV(name, value)                                                             \
+    {                                                                               \
+        (uint8_t *)(name), (uint8_t *)(value), sizeof(name) - 1, sizeof(value) - 1, \
+            NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE            \
+    }
 
 static const nghttp2_nv nv_status_200 = NV(":status", "200");
 static const nghttp2_nv nv_content_type = NV("content-type", "application/grpc");
@@ -129,7 +131,7 @@ static ssize_t on_read_source(nghttp2_session *ng, int32_t id, uint8_t *buf, siz
 }
 
 int hw_h2_on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *header, size_t len,
-                        nghttp2_data_source *source, void *ctx)
+                       nghttp2_data_source *source, void *ctx)
 {
     struct hw_h2 *h2 = ctx;
     struct hw_h2_stream *s = source->ptr;
@@ -160,7 +162,7 @@ int hw_h2_on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t 
 }
 
 ssize_t hw_h2_on_read_length(nghttp2_session *ng, uint8_t type, int32_t id, int32_t connection_window,
-                              int32_t stream_window, uint32_t remote_frame_bytes_max, void *ctx)
+                             int32_t stream_window, uint32_t remote_frame_bytes_max, void *ctx)
 {
     ssize_t n = FRAME_BYTES_MAX;
     (void)ng;
@@ -310,7 +312,9 @@ void hw_h2_finish(struct hw_h2_stream *s, enum hw_grpc status, const char *text)
         return;
     }
     if (!s->is_responded) {
-        nghttp2_nv nv[4] = {nv_status_200, nv_content_type, nv_grpc_status[s->status],
+        nghttp2_nv nv[4] = {nv_status_200,
+                            nv_content_type,
+                            nv_grpc_status[s->status],
                             {(uint8_t *)"grpc-message", s->text.data, sizeof "grpc-message" - 1, s->text.len,
                              NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_INDEX}};
         s->is_responded = true;

@@ -23,12 +23,12 @@
 #define HW_BYTES_MAX (1u << 30)
 
 enum hw_cmd_type {
-    HW_CMD_TXN = 1,       /* every write of keys, also a single put or delete */
-    HW_CMD_COMPACT,       /* forget versions below a revision */
-    HW_CMD_HOT_ACQUIRED,  /* a node became leader and says so: {node_id, epoch} */
-    HW_CMD_NODE_SET,      /* add or replace a node of the registry */
-    HW_CMD_NODE_REMOVE,   /* remove a node from the registry */
-    HW_CMD_EVENT,         /* one record of the cluster history */
+    HW_CMD_TXN = 1,      /* every write of keys, also a single put or delete */
+    HW_CMD_COMPACT,      /* forget versions below a revision */
+    HW_CMD_HOT_ACQUIRED, /* a node became leader and says so: {node_id, epoch} */
+    HW_CMD_NODE_SET,     /* add or replace a node of the registry */
+    HW_CMD_NODE_REMOVE,  /* remove a node from the registry */
+    HW_CMD_EVENT,        /* one record of the cluster history */
     HW_CMD_TYPE_END
 };
 
@@ -102,19 +102,19 @@ struct hw_node {
     char name[HW_NODE_NAME_MAX];
     char peer_address[HW_ADDRESS_MAX];   /* host:port */
     char client_address[HW_ADDRESS_MAX]; /* host:port */
-    uint64_t added_wall_ms; /* given on apply: the proposer's wall clock when the id first appeared */
+    uint64_t added_wall_ms;              /* given on apply: the proposer's wall clock when the id first appeared */
 };
 
 /* One record of the cluster history. */
 #define HW_EVENT_KIND_MAX 32
 #define HW_EVENT_TEXT_MAX 512
 struct hw_event {
-    uint64_t seq;     /* given by the state on apply: 1, 2, ... */
-    uint64_t index;   /* log index, given on apply */
-    uint64_t wall_ms; /* the proposer's wall clock */
-    uint64_t epoch;   /* given on apply: the epoch in force */
-    uint64_t node_id; /* whom it is about; 0: the cluster */
-    char node[HW_NODE_NAME_MAX]; /* its name then, given on apply: a removed node keeps its name in the history */
+    uint64_t seq;                 /* given by the state on apply: 1, 2, ... */
+    uint64_t index;               /* log index, given on apply */
+    uint64_t wall_ms;             /* the proposer's wall clock */
+    uint64_t epoch;               /* given on apply: the epoch in force */
+    uint64_t node_id;             /* whom it is about; 0: the cluster */
+    char node[HW_NODE_NAME_MAX];  /* its name then, given on apply: a removed node keeps its name in the history */
     char kind[HW_EVENT_KIND_MAX]; /* "promoted", "node-added", ... */
     char text[HW_EVENT_TEXT_MAX]; /* what an operator reads */
 };
@@ -130,9 +130,9 @@ struct hw_cmd {
             uint64_t epoch;
             char name[HW_NODE_NAME_MAX]; /* the registry may not hold it yet */
         } hot;
-        struct hw_node node;     /* NODE_SET */
-        uint64_t node_id;        /* NODE_REMOVE */
-        struct hw_event event;   /* EVENT: kind, text, node_id are the proposer's */
+        struct hw_node node;   /* NODE_SET */
+        uint64_t node_id;      /* NODE_REMOVE */
+        struct hw_event event; /* EVENT: kind, text, node_id are the proposer's */
     };
 };
 

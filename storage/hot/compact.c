@@ -15,7 +15,7 @@ size_t hw_hot_open_scans(const struct hw_hot *h)
 {
     const struct hw_pin *pin;
     size_t count = 0;
-    TAILQ_FOREACH (pin, &h->pins, link) {
+    TAILQ_FOREACH(pin, &h->pins, link) {
         count++;
     }
     return count;
@@ -55,7 +55,7 @@ static hw_rev sweep_floor(const struct hw_hot *h)
 {
     hw_rev floor = h->compacted;
     struct hw_pin *pin;
-    TAILQ_FOREACH (pin, &h->pins, link) {
+    TAILQ_FOREACH(pin, &h->pins, link) {
         if (pin->revision < floor) {
             floor = pin->revision;
         }

@@ -37,8 +37,8 @@ struct hw_op_result {
         int64_t count; /* range: all keys in the range, whatever the limit; delete: how many were deleted */
         bool more;
         bool keys_only;
-    } range;                      /* RANGE; for PUT and DELETE kvs are the previous versions when asked for */
-    struct hw_txn_result *txn;    /* TXN */
+    } range;                   /* RANGE; for PUT and DELETE kvs are the previous versions when asked for */
+    struct hw_txn_result *txn; /* TXN */
     hw_rev revision; /* etcd's header of this operation: the revision as it left it; 0 for TXN, where etcd gives none */
 };
 struct hw_txn_result {
@@ -87,10 +87,10 @@ size_t hw_hot_open_scans(const struct hw_hot *h);
 
 uint64_t hw_hot_applied(const struct hw_hot *h);
 hw_rev hw_hot_revision(const struct hw_hot *h);
-hw_rev hw_hot_compacted(const struct hw_hot *h); /* 0: never */
+hw_rev hw_hot_compacted(const struct hw_hot *h);     /* 0: never */
 size_t hw_hot_key_count(const struct hw_hot *h);     /* that exist at the latest revision */
 size_t hw_hot_version_count(const struct hw_hot *h); /* held, also those that wait for the sweep */
-size_t hw_hot_bytes(const struct hw_hot *h); /* estimate of the memory held */
+size_t hw_hot_bytes(const struct hw_hot *h);         /* estimate of the memory held */
 
 /* A range in steps. An immutable revision is fixed at start, so that steps in later turns of the loop see the same
  * state whatever was written between. A range holds its revision against physical removal; close it.
@@ -138,8 +138,8 @@ size_t hw_hot_node_count(const struct hw_hot *h);
 const struct hw_node *hw_hot_node_at(const struct hw_hot *h, size_t i); /* by rising id; valid until the next apply */
 const struct hw_node *hw_hot_node_by_id(const struct hw_hot *h, uint64_t id);
 const struct hw_node *hw_hot_node_by_name(const struct hw_hot *h, const char *name);
-uint64_t hw_hot_epoch(const struct hw_hot *h);       /* of the last HotAcquired; 0: none yet */
-uint64_t hw_hot_hot_node(const struct hw_hot *h);    /* its node id */
+uint64_t hw_hot_epoch(const struct hw_hot *h);    /* of the last HotAcquired; 0: none yet */
+uint64_t hw_hot_hot_node(const struct hw_hot *h); /* its node id */
 
 #define HW_HISTORY_MAX 1024 /* older records are dropped */
 size_t hw_hot_event_count(const struct hw_hot *h);
@@ -160,18 +160,18 @@ void hw_hot_set_feed(struct hw_hot *h, hw_feed_fn fn, void *ctx);
 struct hw_cut {
     uint64_t applied;
     hw_rev revision;
-    hw_rev compacted;           /* versions that this makes unreachable are to be deleted from the image */
-    hw_rev compacted_before;    /* as of the cut before this one */
+    hw_rev compacted;        /* versions that this makes unreachable are to be deleted from the image */
+    hw_rev compacted_before; /* as of the cut before this one */
     uint64_t epoch;
     uint64_t hot_node;
-    uint64_t hash;              /* hw_hot_hash at this cut */
-    uint64_t event_seq;         /* of the newest event */
+    uint64_t hash;                /* hw_hot_hash at this cut */
+    uint64_t event_seq;           /* of the newest event */
     struct hw_version **versions; /* in revision order; the cut holds references */
     size_t version_count;
-    struct hw_node *nodes;      /* the whole registry */
+    struct hw_node *nodes; /* the whole registry */
     size_t node_count;
     bool nodes_changed;
-    struct hw_event *events;    /* new since the last cut, oldest first */
+    struct hw_event *events; /* new since the last cut, oldest first */
     size_t event_count;
 };
 /* HW_ERR_NOMEM: nothing was taken, try again later. */

@@ -36,10 +36,10 @@ RB_HEAD(hw_index_tree, hw_index_key);
 
 struct hw_index {
     struct hw_index_tree tree;
-    size_t key_count;     /* nodes of the tree */
-    size_t live_count;    /* whose newest version is not a tombstone */
+    size_t key_count;  /* nodes of the tree */
+    size_t live_count; /* whose newest version is not a tombstone */
     size_t version_count;
-    size_t bytes;         /* estimate of the memory held */
+    size_t bytes; /* estimate of the memory held */
 };
 
 /* What a request's key and range_end mean (etcd's rule): the one key, [key, end), or every key >= key. */

@@ -74,18 +74,21 @@ int hw_hot_load_event(struct hw_hot *h, const struct hw_event *event)
 int hw_hot_load_finish(struct hw_hot *h, const struct hw_hot_counters *c, struct hw_error *e)
 {
     if (c->revision < 1 || c->compacted < 0 || c->compacted > c->revision) {
-        return hw_error_set(e, HW_ERR_CORRUPT, "load image: revision %" PRId64 " and compacted revision %" PRId64
-                                               " contradict each other: restore it from another node",
+        return hw_error_set(e, HW_ERR_CORRUPT,
+                            "load image: revision %" PRId64 " and compacted revision %" PRId64
+                            " contradict each other: restore it from another node",
                             c->revision, c->compacted);
     }
     if (h->load.mod_max > c->revision) {
-        return hw_error_set(e, HW_ERR_CORRUPT, "load image: it holds a version of revision %" PRId64
-                                               " but says it ends at %" PRId64 ": restore it from another node",
+        return hw_error_set(e, HW_ERR_CORRUPT,
+                            "load image: it holds a version of revision %" PRId64 " but says it ends at %" PRId64
+                            ": restore it from another node",
                             h->load.mod_max, c->revision);
     }
     if (h->history.seq > c->event_seq) {
-        return hw_error_set(e, HW_ERR_CORRUPT, "load image: it holds event %" PRIu64 " but says the last is %" PRIu64
-                                               ": restore it from another node",
+        return hw_error_set(e, HW_ERR_CORRUPT,
+                            "load image: it holds event %" PRIu64 " but says the last is %" PRIu64
+                            ": restore it from another node",
                             h->history.seq, c->event_seq);
     }
     h->applied = c->applied;

@@ -84,7 +84,7 @@ uint64_t hw_version_hash(const struct hw_version *v)
 {
     /* The lengths are among the numbers, so that no bytes can move between key and value unnoticed. */
     uint64_t numbers[] = {
-        htole64((uint64_t)v->mod_main), htole64(v->mod_sub),        htole64((uint64_t)v->create_main),
+        htole64((uint64_t)v->mod_main), htole64(v->mod_sub),         htole64((uint64_t)v->create_main),
         htole64((uint64_t)v->version),  htole64((uint64_t)v->lease), htole64(v->is_tombstone),
         htole64(v->key->len),           htole64(v->value_len),
     };

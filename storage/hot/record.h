@@ -24,11 +24,11 @@ struct hw_key_name {
 
 struct hw_version {
     atomic_uint refs;
-    uint32_t mod_sub;      /* position within the transaction that wrote it */
-    hw_rev mod_main;       /* etcd's mod_revision */
-    hw_rev create_main;    /* etcd's create_revision; 0 for a tombstone */
-    int64_t version;       /* etcd's version: 1 on creation; 0 for a tombstone */
-    int64_t lease;         /* 0 for none */
+    uint32_t mod_sub;   /* position within the transaction that wrote it */
+    hw_rev mod_main;    /* etcd's mod_revision */
+    hw_rev create_main; /* etcd's create_revision; 0 for a tombstone */
+    int64_t version;    /* etcd's version: 1 on creation; 0 for a tombstone */
+    int64_t lease;      /* 0 for none */
     struct hw_key_name *key;
     bool is_tombstone;
     uint32_t value_len;

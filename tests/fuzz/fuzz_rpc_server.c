@@ -136,17 +136,16 @@ static void assemble(struct hw_reader *r, struct hw_buf *out)
             }
             break;
         case 1: /* DATA that holds one message */
-            {
-                struct hw_buf b = {0};
-                const uint8_t big = variant >> 6 == 2;
-                const uint8_t prefix[5] = {variant >> 6 == 3, 0, big, 0, (uint8_t)len};
-                hw_buf_append(&b, prefix, sizeof prefix);
-                hw_buf_append(&b, bytes, len);
-                put_frame(out, 0, variant >> 2 & 1, id, b.data, b.len);
-                hw_buf_free(&b);
-                r->pos += len;
-            }
-            break;
+        {
+            struct hw_buf b = {0};
+            const uint8_t big = variant >> 6 == 2;
+            const uint8_t prefix[5] = {variant >> 6 == 3, 0, big, 0, (uint8_t)len};
+            hw_buf_append(&b, prefix, sizeof prefix);
+            hw_buf_append(&b, bytes, len);
+            put_frame(out, 0, variant >> 2 & 1, id, b.data, b.len);
+            hw_buf_free(&b);
+            r->pos += len;
+        } break;
         case 2: /* any frame */
             put_frame(out, variant >> 2 & 15, op & 0x2d, id, bytes, len);
             r->pos += len;

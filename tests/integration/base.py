@@ -13,7 +13,7 @@ import h2  # noqa: E402
 from lib.hotwarm import (HWAGENT, HWCTL, HWLOAD, PATIENCE, Cluster, Failed, Node, free_ports, http_get,  # noqa: E402,F401
                          run, wait_for)
 
-BUG_SIGNS = re.compile(r"AddressSanitizer|LeakSanitizer|runtime error:|assertion failed|Assertion `")
+BUG_SIGNS = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|assertion failed|Assertion `")
 
 
 def close(cluster, check=True):

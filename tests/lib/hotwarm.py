@@ -23,6 +23,11 @@ HWLOAD = os.path.join(BUILD, "hwload")
 PATIENCE = float(os.environ.get("PATIENCE", "3" if VARIANT == "asan" else "1"))
 
 
+if VARIANT == "asan":
+    # As in a release build: an allocation of an absurd size is an error to handle, not the end.
+    os.environ.setdefault("ASAN_OPTIONS", "allocator_may_return_null=1")
+
+
 class Failed(Exception):
     """A condition did not come true in time, or a command said no."""
 

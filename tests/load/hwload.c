@@ -360,7 +360,9 @@ static int run_verify(struct load *l)
         if (s == NULL || s->revision < revision || !s->is_value_good) {
             if (missing++ < 10) {
                 fprintf(stderr, "hwload: lost: %s acknowledged at revision %" PRId64 ", found %s\n", key, revision,
-                        s == NULL ? "nothing" : s->is_value_good ? "an older revision" : "another value");
+                        s == NULL          ? "nothing"
+                        : s->is_value_good ? "an older revision"
+                                           : "another value");
             }
         }
     }
@@ -369,15 +371,16 @@ static int run_verify(struct load *l)
         HASH_DEL(v.seen, s);
         free(s);
     }
-    printf("{\"acknowledged\": %" PRIu64 ", \"keys\": %" PRIu64 ", \"missing\": %" PRIu64 "}\n", acked, v.count, missing);
+    printf("{\"acknowledged\": %" PRIu64 ", \"keys\": %" PRIu64 ", \"missing\": %" PRIu64 "}\n", acked, v.count,
+           missing);
     return acked > 0 && missing == 0 ? 0 : 1;
 }
 
 static int parse(int argc, char **argv, struct options *o)
 {
-    static const struct option longs[] = {{"endpoints", 1, NULL, 'e'}, {"log", 1, NULL, 'l'},  {"clients", 1, NULL, 'c'},
-                                          {"seconds", 1, NULL, 's'},   {"rate", 1, NULL, 'r'}, {"size", 1, NULL, 'z'},
-                                          {"prefix", 1, NULL, 'p'},    {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"endpoints", 1, NULL, 'e'}, {"log", 1, NULL, 'l'},  {"clients", 1, NULL, 'c'}, {"seconds", 1, NULL, 's'},
+        {"rate", 1, NULL, 'r'},      {"size", 1, NULL, 'z'}, {"prefix", 1, NULL, 'p'},  {NULL, 0, NULL, 0}};
     int c;
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         char *rest = optarg;

@@ -1,5 +1,5 @@
-/* What must never happen. The first server that applies an entry says what is true at that index; every other server, and
- * every state that comes out of an image, must agree. */
+/* What must never happen. The first server that applies an entry says what is true at that index; every other server,
+ * and every state that comes out of an image, must agree. */
 #include "tests/sim/sim.h"
 
 #include <stdlib.h>
@@ -80,7 +80,8 @@ static void check_command(struct server *v, uint64_t index, uint64_t term, struc
                  ULL(index));
     }
     if (fate->fate == FATE_REFUSED) {
-        sim_fail(v->sim, "command %llu was refused as surely not applied, and is at %llu", ULL(cmd.wall_ms), ULL(index));
+        sim_fail(v->sim, "command %llu was refused as surely not applied, and is at %llu", ULL(cmd.wall_ms),
+                 ULL(index));
     }
     fate->index = index;
     if (is_applied && cmd.type == HW_CMD_HOT_ACQUIRED &&
@@ -126,8 +127,8 @@ static void remember_ack(struct op *op)
     if (c->ack_count == c->ack_cap) {
         c->acks = room(c->acks, &c->ack_cap, c->ack_count, sizeof c->acks[0]);
     }
-    c->acks[c->ack_count] = (struct ack){
-        .index = op->proposal.index, .revision = op->result.revision, .is_delete = op->kind == OP_DELETE};
+    c->acks[c->ack_count] =
+        (struct ack){.index = op->proposal.index, .revision = op->result.revision, .is_delete = op->kind == OP_DELETE};
     memcpy(c->acks[c->ack_count].key, op->key, sizeof op->key);
     memcpy(c->acks[c->ack_count++].value, op->value, sizeof op->value);
 }
@@ -224,8 +225,10 @@ void check_state(struct server *v, const char *when)
     for (size_t i = 0; i < c->ack_count; i++) {
         const struct ack *a = &c->acks[i];
         if (a->index <= applied && a->revision >= hw_hot_compacted(v->hot) && !holds(v->hot, a)) {
-            sim_fail(v->sim, "server %u %s (applied %llu): the acknowledged write of %s at revision %lld, index %llu, "
-                     "is lost", v->at, when, ULL(applied), a->key, (long long)a->revision, ULL(a->index));
+            sim_fail(v->sim,
+                     "server %u %s (applied %llu): the acknowledged write of %s at revision %lld, index %llu, "
+                     "is lost",
+                     v->at, when, ULL(applied), a->key, (long long)a->revision, ULL(a->index));
         }
     }
 }

@@ -1,5 +1,5 @@
-/* The image as a value: what storage/warm keeps in SQLite. Versions are immutable and counted, so that images and states
- * share them. Rows that compaction made unreachable stay: the state sweeps them again after a load. */
+/* The image as a value: what storage/warm keeps in SQLite. Versions are immutable and counted, so that images and
+ * states share them. Rows that compaction made unreachable stay: the state sweeps them again after a load. */
 #include "tests/sim/sim.h"
 
 #include <stdlib.h>

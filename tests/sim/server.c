@@ -1,6 +1,5 @@
-/* One server: what agent/replica does around consensus, state and image, with the simulated image in the place of
- * storage/warm. The rules are the same: a manifest only when the image is durable, cuts in sequence, an install swaps the
- * state in, entries that the image already holds are skipped. */
+/* One server: libraft under agent/consensus with the simulated disk and network, the state, and its starts and crashes.
+ * The rules are agent/replica's; entries that the image already holds are skipped. */
 #include "tests/sim/sim.h"
 
 #include <stdio.h>
@@ -8,24 +7,17 @@
 #include <string.h>
 
 #include "agent/base/assert.h"
-#include "agent/cluster/roles.h"
 #include "storage/warm/manifest.h"
 
 #define HEARTBEAT_MS 50
 #define ELECTION_MS 300
 #define TICK_MS 10
-#define DRIVER_MS 200
-#define RETRY_MS 300
-#define LAG_MAX 50
 /* As agent/consensus sets them. */
 #define INSTALL_RESEND_MS 60000
 #define CATCH_UP_ROUNDS 10
 #define CATCH_UP_ROUND_MS 10000
 #define INFLIGHT_ENTRIES 1024
 #define CAPACITY_MIN 100
-
-static void driver_step(struct sim *s, struct sim_event *e);
-static void install_step(struct sim *s, struct sim_event *e);
 
 struct server *server_of_id(struct sim *s, uint64_t id)
 {
@@ -55,169 +47,6 @@ bool server_is_hot(const struct server *v)
     }
     hw_consensus_view(v->consensus, &view);
     return view.is_leader && hw_hot_epoch(v->hot) == view.term && hw_hot_hot_node(v->hot) == v->id;
-}
-
-/* ---- checkpoints ---- */
-
-static void answer_durable(struct server *v)
-{
-    struct checkpoint *c = &v->checkpoint;
-    if (c->has_durable_wait && v->image.counters.applied >= c->durable_index) {
-        c->has_durable_wait = false;
-        hw_consensus_durable(v->consensus);
-    }
-}
-
-static void checkpoint_kick(struct server *v);
-
-static void on_written(struct sim *s, struct sim_event *e)
-{
-    struct server *v = hw_container_of(e, struct server, checkpoint.write);
-    struct checkpoint *c = &v->checkpoint;
-    if (c->is_failing) {
-        s->stats.image_errors++;
-        sim_after(s, &c->timer, RETRY_MS, v->at, "checkpoint timer", c->timer.fire);
-        return;
-    }
-    image_apply(&v->image, c->cut);
-    hw_cut_free(c->cut);
-    c->cut = NULL;
-    s->stats.checkpoints++;
-    sim_trace(s, v->at, "checkpoint", v->image.counters.applied, v->image.counters.hash);
-    answer_durable(v);
-    if (c->has_durable_wait) {
-        checkpoint_kick(v);
-    }
-    server_turn(v);
-}
-
-static void checkpoint_kick(struct server *v)
-{
-    struct checkpoint *c = &v->checkpoint;
-    if (c->write.is_set || c->is_suspended) {
-        return;
-    }
-    if (c->cut == NULL && hw_hot_applied(v->hot) > v->image.counters.applied) {
-        int rc = hw_hot_cut(v->hot, &c->cut);
-        hw_assert(rc == 0);
-    }
-    if (c->cut != NULL) {
-        sim_after(v->sim, &c->write, sim_below(v->sim, v->sim->image_latency_ms + 1), v->at, "image written",
-                  on_written);
-    }
-}
-
-static void on_checkpoint_timer(struct sim *s, struct sim_event *e)
-{
-    struct server *v = hw_container_of(e, struct server, checkpoint.timer);
-    answer_durable(v);
-    checkpoint_kick(v);
-    sim_after(s, e, s->checkpoint_ms, v->at, "checkpoint timer", on_checkpoint_timer);
-    server_turn(v);
-}
-
-static void durable_wait(struct server *v, uint64_t index)
-{
-    if (v->sim->options->canary == CANARY_DURABLE) {
-        hw_consensus_durable(v->consensus);
-        return;
-    }
-    v->checkpoint.has_durable_wait = true;
-    v->checkpoint.durable_index = index;
-    sim_after(v->sim, &v->checkpoint.timer, 0, v->at, "checkpoint timer", on_checkpoint_timer);
-}
-
-/* ---- installs ---- */
-
-static void install_begin(struct server *v, uint64_t index)
-{
-    struct install *t = &v->install;
-    sim_trace(v->sim, v->at, "install wanted", index, hw_hot_applied(v->hot));
-    if (index <= hw_hot_applied(v->hot)) {
-        durable_wait(v, index); /* our image is ahead of our log */
-        return;
-    }
-    t->is_wanted = true;
-    t->is_copying = false;
-    t->is_installed = false;
-    t->index = index;
-    sim_after(v->sim, &t->event, 1, v->at, "install", install_step);
-}
-
-static void pick_source(struct server *v)
-{
-    struct sim *s = v->sim;
-    struct install *t = &v->install;
-    unsigned at = (unsigned)sim_below(s, s->server_count);
-    struct server *from = &s->servers[at];
-    if (from == v || !from->is_up || !net_is_connected(s, v->at, at)) {
-        return;
-    }
-    if (from->image.counters.applied < t->index) {
-        checkpoint_kick(from);
-        return;
-    }
-    image_copy(&t->incoming, &from->image);
-    t->source = at;
-    t->source_life = from->life;
-    t->is_copying = true;
-}
-
-static void install_finish(struct server *v)
-{
-    struct install *t = &v->install;
-    struct image old = v->image;
-    t->loaded = image_load(v->sim, &t->incoming);
-    if (t->loaded == NULL) {
-        return;
-    }
-    v->image = t->incoming; /* a rename: the old one or the new one, never neither */
-    image_init(&t->incoming);
-    image_free(&old);
-    t->is_copying = false;
-    t->is_installed = true;
-    sim_trace(v->sim, v->at, "image installed", v->image.counters.applied, v->image.counters.hash);
-    hw_consensus_durable(v->consensus);
-}
-
-static void install_step(struct sim *s, struct sim_event *e)
-{
-    struct server *v = hw_container_of(e, struct server, install.event);
-    struct install *t = &v->install;
-    uint64_t again_ms = RETRY_MS;
-    if (!t->is_copying) {
-        pick_source(v);
-        again_ms = t->is_copying ? sim_between(s, 5, 400) : RETRY_MS;
-    } else if (s->servers[t->source].life != t->source_life || !s->servers[t->source].is_up ||
-               !net_is_connected(s, v->at, t->source)) {
-        s->stats.install_breaks++;
-        t->is_copying = false;
-    } else if (v->checkpoint.write.is_set) {
-        v->checkpoint.is_suspended = true;
-        again_ms = 10;
-    } else {
-        v->checkpoint.is_suspended = true;
-        install_finish(v);
-        server_turn(v);
-        return;
-    }
-    sim_after(s, e, again_ms, v->at, "install", install_step);
-}
-
-static void install_swap(struct server *v)
-{
-    struct install *t = &v->install;
-    hw_assert(t->loaded != NULL);
-    hw_hot_free(v->hot);
-    v->hot = t->loaded;
-    t->loaded = NULL;
-    t->is_installed = false;
-    t->is_wanted = false;
-    hw_cut_free(v->checkpoint.cut); /* of the state that was replaced */
-    v->checkpoint.cut = NULL;
-    v->checkpoint.is_suspended = false;
-    v->sim->stats.installs++;
-    check_state(v, "after an install");
 }
 
 /* ---- what consensus asks ---- */
@@ -257,9 +86,9 @@ static void on_make_durable(void *ctx, const struct hw_durable *d)
 {
     struct server *v = ctx;
     if (d->is_install) {
-        install_begin(v, d->index);
+        keep_install(v, d->index);
     } else {
-        durable_wait(v, d->index);
+        keep_durable(v, d->index);
     }
 }
 
@@ -274,7 +103,7 @@ static int on_restore(void *ctx, struct hw_slice manifest)
         return rc;
     }
     if (v->install.is_installed) {
-        install_swap(v);
+        keep_swap(v);
     }
     if (v->image.counters.applied < m.index) {
         sim_fail(v->sim, "server %u: the manifest is at %llu, the durable image only at %llu", v->at,
@@ -384,8 +213,14 @@ static void start_raft(struct server *v)
     struct raft *r = &v->raft;
     int rv;
     memset(&v->io, 0, sizeof v->io);
-    v->io = (struct raft_io){.version = 2, .capacity = UINT16_MAX, .impl = v, .init = io_init, .close = io_close,
-                             .start = io_start, .time = io_time, .random = io_random};
+    v->io = (struct raft_io){.version = 2,
+                             .capacity = UINT16_MAX,
+                             .impl = v,
+                             .init = io_init,
+                             .close = io_close,
+                             .start = io_start,
+                             .time = io_time,
+                             .random = io_random};
     disk_wrap(v);
     net_wrap(v);
     rv = raft_init(r, &v->io, hw_consensus_fsm(v->consensus), v->id, v->address);
@@ -430,15 +265,12 @@ void server_start(struct server *v)
     v->is_up = true;
     v->life++;
     v->acquire_term = 0;
-    v->is_acquiring = v->is_changing = v->was_leader = false;
-    v->checkpoint = (struct checkpoint){0};
-    v->install = (struct install){0};
-    image_init(&v->install.incoming);
+    v->is_acquiring = v->was_leader = false;
     sim_trace(s, v->at, "start", v->image.counters.applied, disk_last(&v->disk));
     check_state(v, "after a start");
+    keep_start(v);
+    driver_start(v);
     start_raft(v);
-    sim_after(s, &v->checkpoint.timer, s->checkpoint_ms, v->at, "checkpoint timer", on_checkpoint_timer);
-    sim_after(s, &v->driver_event, DRIVER_MS, v->at, NULL, driver_step);
     server_turn(v);
 }
 
@@ -450,27 +282,17 @@ void server_crash(struct server *v, const char *why)
     }
     sim_trace(s, v->at, why, 0, 0);
     s->stats.crashes++;
-    if (v->checkpoint.write.is_set && v->checkpoint.cut != NULL && !v->checkpoint.is_failing && sim_chance(s, 50)) {
-        image_apply(&v->image, v->checkpoint.cut); /* the transaction made it */
-    }
+    keep_crash(v);
     disk_power_cut(v);
     sim_cancel(s, &v->tick_event);
     sim_cancel(s, &v->driver_event);
     sim_cancel(s, &v->crash_event);
-    sim_cancel(s, &v->checkpoint.timer);
-    sim_cancel(s, &v->checkpoint.write);
-    sim_cancel(s, &v->install.event);
     raft_close(&v->raft, NULL);
     hw_consensus_free(v->consensus);
     v->is_up = false;
     v->consensus = NULL;
-    hw_cut_free(v->checkpoint.cut);
     hw_hot_free(v->hot);
-    hw_hot_free(v->install.loaded);
-    image_free(&v->install.incoming);
     v->hot = NULL;
-    v->checkpoint.cut = NULL;
-    v->install.loaded = NULL;
     net_reset_to(s, v->at);
 }
 
@@ -545,91 +367,4 @@ void server_turn(struct server *v)
             }
         }
     }
-}
-
-/* ---- roles: what agent/cluster does, one change at a time ---- */
-
-static void on_change_done(struct hw_change *ch, int status)
-{
-    struct server *v = hw_container_of(ch, struct server, change);
-    v->is_changing = false;
-    v->sim->stats.changes += status == 0;
-    sim_trace(v->sim, v->at, "change done", (uint64_t)-status, 0);
-}
-
-static void on_transferred(struct hw_change *ch, int status)
-{
-    struct server *v = hw_container_of(ch, struct server, change);
-    v->is_changing = false;
-    v->sim->stats.transfers += status == 0;
-    sim_trace(v->sim, v->at, "transfer done", (uint64_t)-status, 0);
-}
-
-void server_transfer(struct server *v)
-{
-    if (v->is_changing) {
-        return;
-    }
-    v->change.done = on_transferred;
-    v->is_changing = hw_consensus_transfer(v->consensus, &v->change, 0) == 0;
-    server_turn(v);
-}
-
-/* A member whose disk is gone makes room, its successor is let in. */
-static int replace_members(struct server *v, const struct hw_member *members, size_t count)
-{
-    struct sim *s = v->sim;
-    for (size_t i = 0; i < count; i++) {
-        if (server_of_id(s, members[i].id) == NULL) {
-            return hw_consensus_remove(v->consensus, &v->change, members[i].id);
-        }
-    }
-    for (unsigned i = 0; i < s->server_count; i++) {
-        bool is_member = false;
-        for (size_t k = 0; k < count; k++) {
-            is_member |= members[k].id == s->servers[i].id;
-        }
-        if (!is_member && s->servers[i].is_up && net_is_connected(s, v->at, i)) {
-            return hw_consensus_add(v->consensus, &v->change, s->servers[i].id, s->servers[i].address);
-        }
-    }
-    return HW_ERR_NOTFOUND;
-}
-
-static int assign_roles(struct server *v, const struct hw_member *members, size_t count, uint64_t last_index)
-{
-    struct sim *s = v->sim;
-    struct hw_role_facts f = {.is_hot = true, .voters_wanted = s->voters_wanted, .lag_max = LAG_MAX};
-    struct hw_role_decision d;
-    f.member_count = count;
-    for (size_t i = 0; i < count; i++) {
-        struct server *m = server_of_id(s, members[i].id);
-        uint64_t match = 0;
-        f.members[i] = (struct hw_role_fact){.id = members[i].id, .role = members[i].role, .lag = UINT64_MAX};
-        f.members[i].is_reachable = m != NULL && m->is_up && net_is_connected(s, v->at, m->at);
-        if (hw_consensus_match_index(v->consensus, members[i].id, &match) == 0 && match > 0) {
-            f.members[i].lag = last_index > match ? last_index - match : 0;
-        }
-    }
-    d = hw_roles_decide(&f);
-    return d.action == HW_ROLE_ASSIGN ? hw_consensus_assign(v->consensus, &v->change, d.id, d.role) : HW_ERR_NOTFOUND;
-}
-
-static void driver_step(struct sim *s, struct sim_event *e)
-{
-    struct server *v = hw_container_of(e, struct server, driver_event);
-    struct hw_member members[HW_MEMBERS_MAX];
-    struct hw_consensus_view view;
-    size_t count = hw_consensus_members(v->consensus, members, HW_MEMBERS_MAX);
-    hw_consensus_view(v->consensus, &view);
-    sim_after(s, e, DRIVER_MS, v->at, NULL, driver_step);
-    if (!server_is_hot(v) || v->is_changing || view.is_changing) {
-        return;
-    }
-    v->change.done = on_change_done;
-    v->is_changing = replace_members(v, members, count) == 0;
-    if (!v->is_changing) {
-        v->is_changing = assign_roles(v, members, count, view.last_index) == 0;
-    }
-    server_turn(v);
 }

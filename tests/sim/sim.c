@@ -1,6 +1,6 @@
-/* sim --seeds N --first S [--steps K] [--verbose] [--canary NAME]: N runs from seed S on; see sim.h. Prints a line for each run, the
- * sentence of each violation, and what really happened. Exit 0 when every run passed and no kind of fault was missing; with --canary, when a
- * run found what was broken on purpose. */
+/* sim --seeds N --first S [--steps K] [--verbose] [--canary NAME]: N runs from seed S on; see sim.h. Prints a line for
+ * each run, the sentence of each violation, and what really happened. Exit 0 when every run passed and no kind of fault
+ * was missing; with --canary, when a run found what was broken on purpose. */
 #include "tests/sim/sim.h"
 
 #include <fcntl.h>
@@ -51,11 +51,11 @@ static void add(struct sim_stats *total, const struct sim_stats *one)
 static unsigned print_totals(const struct sim_stats *total, bool is_complete)
 {
     unsigned missing = 0;
-#define X(name, text, required)                                    \
-    printf("  %10" PRIu64 " %s\n", total->name, text);             \
-    if (is_complete && (required) && total->name == 0) {           \
-        printf("sim: it never happened: %s\n", text);              \
-        missing++;                                                 \
+#define X(name, text, required)                          \
+    printf("  %10" PRIu64 " %s\n", total->name, text);   \
+    if (is_complete && (required) && total->name == 0) { \
+        printf("sim: it never happened: %s\n", text);    \
+        missing++;                                       \
     }
     SIM_STATS(X)
 #undef X

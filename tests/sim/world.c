@@ -268,9 +268,11 @@ static void describe(struct sim *s, char *text, size_t size)
         if (v->is_up) {
             hw_consensus_view(v->consensus, &view);
         }
-        n += (size_t)snprintf(text + n, size - n, " [%u id %llu %s %s%s term %llu leader %llu last %llu commit %llu "
-                              "applied %llu%s%s]", i, (unsigned long long)v->id, v->is_up ? "up" : "down",
-                              hw_role_name(view.role), server_is_hot(v) ? " hot" : "", (unsigned long long)view.term,
+        n += (size_t)snprintf(text + n, size - n,
+                              " [%u id %llu %s %s%s term %llu leader %llu last %llu commit %llu "
+                              "applied %llu%s%s]",
+                              i, (unsigned long long)v->id, v->is_up ? "up" : "down", hw_role_name(view.role),
+                              server_is_hot(v) ? " hot" : "", (unsigned long long)view.term,
                               (unsigned long long)view.leader_id, (unsigned long long)view.last_index,
                               (unsigned long long)view.commit_index, (unsigned long long)view.applied_index,
                               view.is_changing ? " changing" : "", v->install.is_wanted ? " installing" : "");

@@ -44,6 +44,7 @@ LAYERS = {
     "agent": 6,
 }
 CLI_MAY_INCLUDE = ("agent/base", "agent/loop", "agent/rpc", "proto", "cli")
+CLI_EXCEPTIONS = {"cli/snapshot_verify.c": "storage/warm"}  # a saved snapshot is checked by what reads images
 
 LIBC = set(
     """assert.h ctype.h dirent.h endian.h errno.h fcntl.h ftw.h getopt.h inttypes.h libgen.h limits.h locale.h math.h
@@ -55,10 +56,11 @@ LIBC_FOLDERS = ("sys/", "netinet/", "arpa/", "net/", "linux/", "bits/")
 
 # Foreign headers: pattern, the files that may use it (patterns), and how many .c files at most. A file uses a header
 # that it includes, also through a header of its own folder. Tests are exempt.
-CONSENSUS = [r"agent/consensus/(consensus|raft_io|transport)\.c", r"agent/consensus/\w+\.h"]
 FOREIGN = [
-    (r"raft\.h|raft/.*", CONSENSUS, 3),
-    (r"uv\.h", [r"agent/loop/\w+\.[ch]"] + CONSENSUS, None),
+    (r"raft\.h", [r"agent/consensus/\w+\.[ch]"], None),  # through impl.h, the only one that names it
+    (r"raft/uv\.h", [r"agent/consensus/(life|transport)\.c"], 2),
+    (r"uv\.h", [r"agent/loop/\w+\.[ch]", r"agent/consensus/(life|transport)\.c"], None),
+    (r"dlfcn\.h", [r"agent/consensus/aio_reaper\.c"], 1),
     (r"openssl/.*", [r"agent/loop/\w+\.[ch]"], 2),
     (r"nghttp2/.*", [r"agent/rpc/\w+\.[ch]"], 2),
     (r"sqlite3\.h", [r"storage/warm/\w+\.[ch]"], 2),
@@ -72,8 +74,9 @@ FOREIGN = [
 ]
 
 FILE_LINES_MAX = {".c": 800, ".h": 250}
+TEST_HEADER_LINES_MAX = 400  # a test's header may hold code
 FUNCTION_LINES_MAX = 100
-LINE_CHARS_MAX = 120
+LINE_CHARS_MAX = {".py": 130, ".sh": 130}  # C is 120, as clang-format writes it
 
 # name, where it is banned (PRODUCT or everywhere), what to use. One entry may list several names.
 BANNED = [
@@ -224,7 +227,7 @@ def check_layer(tree):
             elif re.search(r"(^|_|/)(impl|private)\.h$", target):
                 yield f.path, n, f'"{target}" is private to {folder}'
             elif f.folder == "cli":
-                if folder not in CLI_MAY_INCLUDE:
+                if folder not in CLI_MAY_INCLUDE and CLI_EXCEPTIONS.get(f.path) != folder:
                     yield f.path, n, f"cli may include {', '.join(CLI_MAY_INCLUDE)}, not {folder}"
             elif folder == "cli" or layer_of(folder) is None:
                 yield f.path, n, f"{f.folder} may not include {folder or target}"
@@ -285,8 +288,10 @@ def check_foreign_header(tree):
 def check_file_length(tree):
     for f in tree.c_files():
         lines = f.text.count("\n")
-        if lines > FILE_LINES_MAX[f.ext]:
-            yield f.path, lines, f"{lines} lines; at most {FILE_LINES_MAX[f.ext]}: split it by its nouns"
+        is_test_header = f.ext == ".h" and f.path.startswith("tests/")
+        lines_max = TEST_HEADER_LINES_MAX if is_test_header else FILE_LINES_MAX[f.ext]
+        if lines > lines_max:
+            yield f.path, lines, f"{lines} lines; at most {lines_max}: split it by its nouns"
 
 
 @rule("function-length")
@@ -414,8 +419,9 @@ def check_trailing_space(tree):
 def check_line_length(tree):
     for f in tree.all(".c", ".h", ".py", ".sh", ".proto"):
         for n, line in enumerate(f.lines, 1):
-            if len(line) > LINE_CHARS_MAX:
-                yield f.path, n, f"{len(line)} characters; at most {LINE_CHARS_MAX}"
+            chars_max = LINE_CHARS_MAX.get(f.ext, 120)
+            if len(line) > chars_max:
+                yield f.path, n, f"{len(line)} characters; at most {chars_max}"
 
 
 @rule("unit-test")

@@ -25,14 +25,16 @@ struct hw_suite {
 
 void hw_suite_register(struct hw_suite *s);
 
-#define HW_CASE(fn) {#fn, fn}
-#define HW_SUITE(suite_name, ...)                                                            \
-    static const struct hw_case suite_cases_[] = {__VA_ARGS__};                              \
-    static struct hw_suite suite_ = {#suite_name, suite_cases_,                              \
-                                     sizeof suite_cases_ / sizeof suite_cases_[0], NULL};    \
-    __attribute__((constructor)) static void suite_register_(void)                           \
-    {                                                                                        \
-        hw_suite_register(&suite_);                                                          \
+#define HW_CASE(fn) \
+    {               \
+#fn, fn     \
+    }
+#define HW_SUITE(suite_name, ...)                                                                                    \
+    static const struct hw_case suite_cases_[] = {__VA_ARGS__};                                                      \
+    static struct hw_suite suite_ = {#suite_name, suite_cases_, sizeof suite_cases_ / sizeof suite_cases_[0], NULL}; \
+    __attribute__((constructor)) static void suite_register_(void)                                                   \
+    {                                                                                                                \
+        hw_suite_register(&suite_);                                                                                  \
     }
 
 /* CHECK goes on after a failure, REQUIRE leaves the case. */

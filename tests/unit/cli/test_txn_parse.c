@@ -134,7 +134,8 @@ static void any_bytes_are_read_or_refused(void)
         unsigned count = (unsigned)hw_rng_below(&rng, 16);
         for (unsigned i = 0; i < count; i++) {
             size_t used = strlen(text);
-            snprintf(text + used, sizeof text - used, "%s", pieces[hw_rng_below(&rng, sizeof pieces / sizeof pieces[0])]);
+            snprintf(text + used, sizeof text - used, "%s",
+                     pieces[hw_rng_below(&rng, sizeof pieces / sizeof pieces[0])]);
         }
         int rc = parse(text, &t, &place, &e);
         CHECK(rc == 0 || (rc == HW_ERR_INVALID && e.text[0] != '\0' && t == NULL));

@@ -6,11 +6,11 @@
 
 static void every_code_has_name_text_and_a_nonzero_exit(void)
 {
-#define X(name, code, grpc, exit, text)                      \
-    CHECK_STR(hw_err_name(HW_ERR_##name), #name);            \
-    CHECK_EQ(hw_err_by_name(#name), HW_ERR_##name);          \
-    CHECK(hw_err_grpc(HW_ERR_##name) > 0);                   \
-    CHECK(hw_err_exit(HW_ERR_##name) > 0);                   \
+#define X(name, code, grpc, exit, text)             \
+    CHECK_STR(hw_err_name(HW_ERR_##name), #name);   \
+    CHECK_EQ(hw_err_by_name(#name), HW_ERR_##name); \
+    CHECK(hw_err_grpc(HW_ERR_##name) > 0);          \
+    CHECK(hw_err_exit(HW_ERR_##name) > 0);          \
     CHECK(strlen(hw_err_text(HW_ERR_##name)) > 0);
     HW_ERR_LIST(X)
 #undef X

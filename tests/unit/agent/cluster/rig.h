@@ -1,6 +1,6 @@
 /* Up to three nodes on one loop: real consensus (real disk, real connections between them), a real state, and of the
- * replica only what the cluster driver asks for: who is hot, who is reachable (as the case wants it), and a way into the
- * log. Node 0 has the cluster object.
+ * replica only what the cluster driver asks for: who is hot, who is reachable (as the case wants it), and a way into
+ * the log. Node 0 has the cluster object.
  */
 #ifndef HW_TEST_CLUSTER_RIG_H
 #define HW_TEST_CLUSTER_RIG_H

@@ -16,8 +16,8 @@ static const uint64_t lags[] = {0, LAG_MAX, LAG_MAX + 1, UINT64_MAX};
 static struct hw_role_fact fact_of_kind(uint64_t id, unsigned kind)
 {
     static const enum hw_role roles[] = {HW_ROLE_VOTER, HW_ROLE_STANDBY, HW_ROLE_SPARE};
-    return (struct hw_role_fact){.id = id, .role = roles[kind % 3], .is_reachable = kind / 3 % 2,
-                                 .lag = lags[kind / 6]};
+    return (struct hw_role_fact){
+        .id = id, .role = roles[kind % 3], .is_reachable = kind / 3 % 2, .lag = lags[kind / 6]};
 }
 
 static struct hw_role_fact *find(struct hw_role_facts *f, uint64_t id)
@@ -173,31 +173,32 @@ static void golden_scenarios(void)
         uint64_t id; /* 0: keep */
         enum hw_role role;
     } table[] = {
-        {"v+0", 3, 0, 0},                            /* a cluster of one */
-        {"v+0 p+0", 3, 2, HW_ROLE_STANDBY},          /* a node was let in */
-        {"v+0 p-0", 3, 0, 0},                        /* and is away */
-        {"v+0 s+0", 3, 0, 0},                        /* two voters would be worse than one */
-        {"v+0 s+0 p+0", 3, 3, HW_ROLE_STANDBY},      /* the second one arrives */
-        {"v+0 s+3 s+1", 3, 3, HW_ROLE_VOTER},        /* both are ready: the one nearer to the log first */
-        {"v+0 s+2 s+2", 3, 2, HW_ROLE_VOTER},        /* equally near: the lower id */
-        {"v+0 s+11 s+1", 3, 0, 0},                   /* one has not caught up */
-        {"v+0 s-0 s+1", 3, 0, 0},                    /* one is away */
-        {"v+0 v+0 s+1", 3, 3, HW_ROLE_VOTER},        /* half-way: the third */
-        {"v+0 v-0 s+1", 3, 3, HW_ROLE_VOTER},        /* after a removal with one of two away */
-        {"v+0 v+0 v-0 s+0", 3, 0, 0},                /* a dead voter is removed first, not outvoted */
-        {"v+0 v+0 v+0 s+0 s+0", 3, 0, 0},            /* enough */
+        {"v+0", 3, 0, 0},                       /* a cluster of one */
+        {"v+0 p+0", 3, 2, HW_ROLE_STANDBY},     /* a node was let in */
+        {"v+0 p-0", 3, 0, 0},                   /* and is away */
+        {"v+0 s+0", 3, 0, 0},                   /* two voters would be worse than one */
+        {"v+0 s+0 p+0", 3, 3, HW_ROLE_STANDBY}, /* the second one arrives */
+        {"v+0 s+3 s+1", 3, 3, HW_ROLE_VOTER},   /* both are ready: the one nearer to the log first */
+        {"v+0 s+2 s+2", 3, 2, HW_ROLE_VOTER},   /* equally near: the lower id */
+        {"v+0 s+11 s+1", 3, 0, 0},              /* one has not caught up */
+        {"v+0 s-0 s+1", 3, 0, 0},               /* one is away */
+        {"v+0 v+0 s+1", 3, 3, HW_ROLE_VOTER},   /* half-way: the third */
+        {"v+0 v-0 s+1", 3, 3, HW_ROLE_VOTER},   /* after a removal with one of two away */
+        {"v+0 v+0 v-0 s+0", 3, 0, 0},           /* a dead voter is removed first, not outvoted */
+        {"v+0 v+0 v+0 s+0 s+0", 3, 0, 0},       /* enough */
         {"v+0 v+0 v+0 s+0 s+0", 5, 4, HW_ROLE_VOTER},
-        {"v+0 v+0 v+0 s+0", 5, 0, 0},                /* four are no better than three */
+        {"v+0 v+0 v+0 s+0", 5, 0, 0}, /* four are no better than three */
         {"v+0 v+0 v+0 v+0 s+10", 5, 5, HW_ROLE_VOTER},
-        {"v+0 v+0 v+0", 1, 0, 0},                    /* nobody loses the vote */
+        {"v+0 v+0 v+0", 1, 0, 0}, /* nobody loses the vote */
         {"s+0", 3, 1, HW_ROLE_VOTER},
         {"", 3, 0, 0},
     };
     for (size_t i = 0; i < hw_array_len(table); i++) {
         struct hw_role_facts f = parse(table[i].members, table[i].wanted);
         struct hw_role_decision d = hw_roles_decide(&f);
-        bool is_as_told = table[i].id == 0 ? d.action == HW_ROLE_KEEP
-                                           : d.action == HW_ROLE_ASSIGN && d.id == table[i].id && d.role == table[i].role;
+        bool is_as_told = table[i].id == 0
+                              ? d.action == HW_ROLE_KEEP
+                              : d.action == HW_ROLE_ASSIGN && d.id == table[i].id && d.role == table[i].role;
         if (!is_as_told) {
             printf("  '%s' wanted %u: %s %llu: %s\n", table[i].members, table[i].wanted,
                    d.action == HW_ROLE_KEEP ? "keep" : hw_role_name(d.role), (unsigned long long)d.id, d.rule);

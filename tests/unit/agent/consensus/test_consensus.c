@@ -209,8 +209,9 @@ static void a_server_behind_the_log_gets_a_snapshot_and_survives_restart(void)
     fourth = &cl.nodes[3];
     node_start(fourth);
     change_wait_init(&w);
-    CHECK_EQ(change_sync(&cl, hw_consensus_add(cluster_leader(&cl)->c, &w.ch, 4,
-                                               hw_listener_address(fourth->listener)), &w), 0);
+    CHECK_EQ(
+        change_sync(&cl, hw_consensus_add(cluster_leader(&cl)->c, &w.ch, 4, hw_listener_address(fourth->listener)), &w),
+        0);
     change_wait_init(&w);
     CHECK_EQ(change_sync(&cl, hw_consensus_assign(cluster_leader(&cl)->c, &w.ch, 4, HW_ROLE_STANDBY), &w), 0);
     CHECK(cluster_wait_even(&cl));
@@ -521,7 +522,7 @@ static void suspecting_the_leader_finds_another(void)
     CHECK_EQ(cluster_write(&cl, 10), 0);
     gone = cluster_leader(&cl);
     hw_consensus_suspect_leader(gone->c, 100); /* a leader does not suspect itself */
-    node_stop(gone); /* the others are told */
+    node_stop(gone);                           /* the others are told */
     REQUIRE(cluster_wait_leader(&cl));
     CHECK_EQ(cluster_write(&cl, 10), 0);
     cluster_close(&cl);

@@ -261,8 +261,8 @@ static void segment_write(const char *folder, size_t rest, uint8_t fill, uint64_
     char path[300];
     int fd;
     put_u64(data, 1);
-    put_u64(data + 16, 1);  /* entries */
-    data[24 + 12] = 8;      /* length of the entry */
+    put_u64(data + 16, 1); /* entries */
+    data[24 + 12] = 8;     /* length of the entry */
     memset(data + len, fill, rest);
     if (rest >= 16) {
         put_u64(data + len + 8, second_count);

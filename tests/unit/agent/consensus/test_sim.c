@@ -58,12 +58,12 @@ struct sim {
     unsigned n;
     struct sim_write writes[PROPOSALS_MAX];
     size_t write_count;
-    uint64_t table[INDEX_MAX];          /* hash after index */
-    uint64_t index_of[PROPOSALS_MAX];   /* where a write was applied first */
+    uint64_t table[INDEX_MAX];        /* hash after index */
+    uint64_t index_of[PROPOSALS_MAX]; /* where a write was applied first */
     struct hw_change change;
     bool is_changing;
     unsigned changes_done;
-    unsigned faulty; /* this node's disk will break; n: nobody's */
+    unsigned faulty;    /* this node's disk will break; n: nobody's */
     const char *broken; /* what did not hold */
 };
 
@@ -409,6 +409,7 @@ static bool settle(struct sim *s)
     raft_time end = raft_fixture_time(&s->f) + CALM_MS;
     raft_time next = 0;
     struct sim_write *last = NULL;
+    struct sim_node *at = NULL;
     calm_down(s);
     while (raft_fixture_time(&s->f) < end && s->broken == NULL) {
         struct sim_node *leader;
@@ -419,10 +420,11 @@ static bool settle(struct sim *s)
         }
         leader = leader_of(s);
         if (raft_fixture_time(&s->f) >= next && leader != NULL &&
-            (last == NULL || (last->status != 0 && last->status != 1))) {
+            (last == NULL || at->has_failed || (last->status != 0 && last->status != 1))) {
             size_t before = s->write_count;
             next = raft_fixture_time(&s->f) + 500;
             propose(s, leader);
+            at = leader;
             last = s->write_count > before ? &s->writes[before] : NULL;
         }
         if (leader != NULL && last != NULL && last->status == 0 && is_settled(s, leader)) {

@@ -104,7 +104,8 @@ static void bad_requests_have_their_status(void)
         {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
         {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
         {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3c\r\n"
-         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", 413},
+         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+         413},
         {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
         {"GET / HTTP/1.1\r\nHost: h\r\nX: a\x01\r\n\r\n", 400},
         {"GET / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\n\r\n", 417},
@@ -185,5 +186,5 @@ static void an_upgrade_offer_is_ignored(void)
 HW_SUITE(http_message, HW_CASE(a_request_is_read_however_it_is_cut),
          HW_CASE(chunks_become_one_body_and_trailers_are_dropped), HW_CASE(what_follows_a_request_is_left),
          HW_CASE(bad_requests_have_their_status), HW_CASE(a_zero_byte_in_a_field_is_refused),
-         HW_CASE(too_many_fields_are_refused),
-         HW_CASE(a_client_that_waits_is_noticed), HW_CASE(an_upgrade_offer_is_ignored))
+         HW_CASE(too_many_fields_are_refused), HW_CASE(a_client_that_waits_is_noticed),
+         HW_CASE(an_upgrade_offer_is_ignored))

@@ -81,7 +81,7 @@ static void rig_connect(struct rig *rig)
 static void rig_open(struct rig *rig, unsigned idle_ms)
 {
     const struct hw_http_route routes[] = {
-        {"GET", "/echo", on_echo, rig},     {"POST", "/echo", on_echo, rig}, {"GET", "/files/", on_echo, rig},
+        {"GET", "/echo", on_echo, rig},       {"POST", "/echo", on_echo, rig}, {"GET", "/files/", on_echo, rig},
         {"GET", "/files/held", on_hold, rig}, {"GET", "/big", on_big, rig},    {"GET", "/empty", on_empty, rig},
     };
     struct hw_http_limits limits;
@@ -453,5 +453,4 @@ HW_SUITE(http_server, HW_CASE(a_request_is_answered_and_the_connection_kept),
          HW_CASE(an_idle_connection_is_closed), HW_CASE(a_trickling_request_is_closed),
          HW_CASE(a_request_in_progress_is_not_idle), HW_CASE(a_client_that_leaves_is_seen),
          HW_CASE(a_client_that_does_not_read_is_held_back_and_closed), HW_CASE(a_slow_reader_gets_everything),
-         HW_CASE(a_shutdown_waits_for_the_answer_in_progress),
-         HW_CASE(a_free_with_an_open_request_waits_for_its_reply))
+         HW_CASE(a_shutdown_waits_for_the_answer_in_progress), HW_CASE(a_free_with_an_open_request_waits_for_its_reply))

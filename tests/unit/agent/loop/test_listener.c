@@ -420,6 +420,5 @@ HW_SUITE(loop_listener, HW_CASE(a_port_in_use_is_named_in_the_sentence),
          HW_CASE(a_listener_may_be_freed_while_it_accepts_and_its_streams_live_on),
          HW_CASE(without_descriptors_accepting_pauses_and_goes_on), HW_CASE(a_refused_connection_says_where),
          HW_CASE(a_malformed_address_is_refused_at_once), HW_CASE(a_name_that_does_not_resolve_fails_in_words),
-         HW_CASE(a_connect_without_answer_ends_at_its_timeout),
-         HW_CASE(a_cancelled_connect_completes_once_and_later),
+         HW_CASE(a_connect_without_answer_ends_at_its_timeout), HW_CASE(a_cancelled_connect_completes_once_and_later),
          HW_CASE(a_cancelled_connect_does_not_wait_for_the_resolver), HW_CASE(an_unowned_stream_may_be_closed))

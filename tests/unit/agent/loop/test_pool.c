@@ -245,11 +245,23 @@ static void addresses_are_split_or_refused_with_a_sentence(void)
         const char *host; /* NULL: refused */
         const char *port;
     } rows[] = {
-        {"127.0.0.1:80", "127.0.0.1", "80"}, {"[::1]:2379", "::1", "2379"}, {"db1.example:0", "db1.example", "0"},
-        {"[fe80::1%eth0]:1", "fe80::1%eth0", "1"}, {"db1", NULL, NULL}, {":80", NULL, NULL}, {"db1:", NULL, NULL},
-        {"::1:80", NULL, NULL}, {"[::1]80", NULL, NULL}, {"[::1", NULL, NULL}, {"[]:80", NULL, NULL},
-        {"[db1]:80", NULL, NULL}, {"db1:http", NULL, NULL}, {"db1:65536", NULL, NULL}, {"db1:-1", NULL, NULL},
-        {"", NULL, NULL}, {"a-host-name-that-is-too-long-for-the-buffer:1", NULL, NULL},
+        {"127.0.0.1:80", "127.0.0.1", "80"},
+        {"[::1]:2379", "::1", "2379"},
+        {"db1.example:0", "db1.example", "0"},
+        {"[fe80::1%eth0]:1", "fe80::1%eth0", "1"},
+        {"db1", NULL, NULL},
+        {":80", NULL, NULL},
+        {"db1:", NULL, NULL},
+        {"::1:80", NULL, NULL},
+        {"[::1]80", NULL, NULL},
+        {"[::1", NULL, NULL},
+        {"[]:80", NULL, NULL},
+        {"[db1]:80", NULL, NULL},
+        {"db1:http", NULL, NULL},
+        {"db1:65536", NULL, NULL},
+        {"db1:-1", NULL, NULL},
+        {"", NULL, NULL},
+        {"a-host-name-that-is-too-long-for-the-buffer:1", NULL, NULL},
         {"db1:00000000000000000000080", NULL, NULL},
     };
     for (size_t i = 0; i < hw_array_len(rows); i++) {
@@ -285,5 +297,5 @@ static void loopback_hosts_are_known(void)
 HW_SUITE(loop_pool, HW_CASE(one_thread_keeps_the_order), HW_CASE(a_full_queue_refuses_at_once),
          HW_CASE(shut_lets_running_and_queued_jobs_finish), HW_CASE(shut_of_an_idle_pool_calls_back_later),
          HW_CASE(done_may_submit_the_same_job_again_and_shut), HW_CASE(literals_and_localhost_need_no_worker),
-         HW_CASE(a_name_without_address_is_refused_in_words),
-         HW_CASE(addresses_are_split_or_refused_with_a_sentence), HW_CASE(loopback_hosts_are_known))
+         HW_CASE(a_name_without_address_is_refused_in_words), HW_CASE(addresses_are_split_or_refused_with_a_sentence),
+         HW_CASE(loopback_hosts_are_known))

@@ -97,7 +97,8 @@ static void pair_open(struct pair *p)
 {
     pair_listen(p);
     CU_ASSERT_EQUAL_FATAL(hw_connect_start(p->loop, NULL, &p->connect, hw_listener_address(p->listener),
-                                           TEST_PATIENCE_MS, pair_connected), 0);
+                                           TEST_PATIENCE_MS, pair_connected),
+                          0);
     CU_ASSERT_FATAL(test_turn_until(p->loop, &p->is_connected));
     CU_ASSERT_FATAL(test_turn_until(p->loop, &p->is_accepted));
 }

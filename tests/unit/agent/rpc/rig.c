@@ -163,9 +163,15 @@ void rpc_rig_server_start(struct rpc_rig *rig, const char *address)
         {.path = "/t.T/Hold", .on_unary = on_hold, .ctx = rig},
         {.path = "/t.T/Fail", .on_unary = on_fail, .ctx = rig},
         {.path = "/t.T/Count", .on_unary = on_count, .ctx = rig},
-        {.path = "/t.T/Bidi", .on_open = bidi_open, .on_message = bidi_message, .on_half_close = bidi_half_close,
+        {.path = "/t.T/Bidi",
+         .on_open = bidi_open,
+         .on_message = bidi_message,
+         .on_half_close = bidi_half_close,
          .ctx = rig},
-        {.path = "/t.T/Sink", .on_open = sink_open, .on_message = sink_message, .on_half_close = sink_half_close,
+        {.path = "/t.T/Sink",
+         .on_open = sink_open,
+         .on_message = sink_message,
+         .on_half_close = sink_half_close,
          .ctx = rig},
     };
     struct hw_error e = {0};
@@ -368,8 +374,8 @@ void rpc_raw_send(int fd, const void *data, size_t len)
 
 void rpc_raw_frame(int fd, uint8_t type, uint8_t flags, uint32_t id, const void *payload, size_t len)
 {
-    uint8_t head[9] = {(uint8_t)(len >> 16), (uint8_t)(len >> 8), (uint8_t)len, type, flags,
-                       (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id};
+    uint8_t head[9] = {(uint8_t)(len >> 16), (uint8_t)(len >> 8), (uint8_t)len,       type,       flags,
+                       (uint8_t)(id >> 24),  (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id};
     rpc_raw_send(fd, head, sizeof head);
     rpc_raw_send(fd, payload, len);
 }

@@ -338,7 +338,10 @@ static void a_peer_that_never_reads_holds_only_itself(void)
     rpc_raw_frame(fd, 8, 0, 0, "\x7f\0\0\0", 4);
     for (uint32_t id = 1; id <= 19; id += 2) {
         rpc_raw_headers(fd, id, "/t.T/Count", NULL, NULL, false);
-        rpc_raw_frame(fd, DATA, 1, id, "\0\0\0\0\x0d" "1000000 10000", 18);
+        rpc_raw_frame(fd, DATA, 1, id,
+                      "\0\0\0\0\x0d"
+                      "1000000 10000",
+                      18);
     }
     rpc_rig_turns(&rig, 300);
     CHECK(rig.queued_max < 100 * 1024);
@@ -408,13 +411,12 @@ static void unfinished_messages_are_bounded(void)
 }
 
 HW_SUITE(rpc_hostile, HW_CASE(a_bad_preface_is_closed), HW_CASE(a_client_that_says_nothing_is_closed),
-         HW_CASE(data_on_stream_zero_ends_the_connection),
-         HW_CASE(a_ping_of_the_wrong_size_ends_the_connection), HW_CASE(an_oversized_frame_ends_the_connection),
-         HW_CASE(broken_header_compression_ends_the_connection), HW_CASE(a_continuation_alone_ends_the_connection),
-         HW_CASE(a_compressed_message_is_unimplemented), HW_CASE(an_unknown_message_flag_is_internal),
-         HW_CASE(a_cut_off_message_is_internal), HW_CASE(a_call_without_a_message_is_internal),
-         HW_CASE(an_oversized_claim_is_refused_before_its_bytes), HW_CASE(another_content_type_is_415),
-         HW_CASE(too_long_headers_are_refused), HW_CASE(a_header_flood_is_cut),
+         HW_CASE(data_on_stream_zero_ends_the_connection), HW_CASE(a_ping_of_the_wrong_size_ends_the_connection),
+         HW_CASE(an_oversized_frame_ends_the_connection), HW_CASE(broken_header_compression_ends_the_connection),
+         HW_CASE(a_continuation_alone_ends_the_connection), HW_CASE(a_compressed_message_is_unimplemented),
+         HW_CASE(an_unknown_message_flag_is_internal), HW_CASE(a_cut_off_message_is_internal),
+         HW_CASE(a_call_without_a_message_is_internal), HW_CASE(an_oversized_claim_is_refused_before_its_bytes),
+         HW_CASE(another_content_type_is_415), HW_CASE(too_long_headers_are_refused), HW_CASE(a_header_flood_is_cut),
          HW_CASE(rapid_resets_end_the_connection), HW_CASE(a_ping_flood_ends_the_connection),
          HW_CASE(a_settings_flood_ends_the_connection), HW_CASE(streams_beyond_the_limit_are_refused),
          HW_CASE(a_peer_that_never_reads_holds_only_itself), HW_CASE(a_peer_that_pings_and_never_reads_is_closed),

@@ -9,8 +9,9 @@ static void timeouts_have_six_units(void)
     static const struct {
         const char *text;
         uint64_t ms;
-    } good[] = {{"1H", 3600000}, {"2M", 120000}, {"3S", 3000}, {"4m", 4}, {"1u", 1}, {"1001u", 2}, {"1n", 1},
-                {"0n", 0},       {"99999999H", 359999996400000}};
+    } good[] = {{"1H", 3600000}, {"2M", 120000}, {"3S", 3000},
+                {"4m", 4},       {"1u", 1},      {"1001u", 2},
+                {"1n", 1},       {"0n", 0},      {"99999999H", 359999996400000}};
     static const char *const bad[] = {"", "1", "S", "-1S", "1s", "123456789m", "1.5S", " 1S"};
     uint64_t ms;
     for (size_t i = 0; i < hw_array_len(good); i++) {

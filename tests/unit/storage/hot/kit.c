@@ -152,7 +152,7 @@ void hotkit_result_text(struct hw_buf *out, const struct hw_txn_result *txn)
     hw_buf_append_str(out, txn->succeeded ? "then[" : "else[");
     for (size_t i = 0; i < txn->op_count; i++) {
         const struct hw_op_result *op = &txn->ops[i];
-        hw_buf_printf(out, "%c%" PRId64 ":", "?RPDT"[op->type], op->revision);
+        hw_buf_printf(out, "%c%" PRId64 ":", "?RPDT"[op->type], op -> revision);
         for (size_t j = 0; j < op->range.kv_count; j++) {
             hotkit_version_text(out, op->range.kvs[j], op->range.keys_only);
         }

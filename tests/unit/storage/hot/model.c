@@ -20,7 +20,10 @@ void model_init(struct model *m)
     m->revision = 1;
     /* Some names are prefixes of others: that is where orders go wrong. */
     for (int i = 0; i < MODEL_KEYS; i++) {
-        snprintf(m->keys[i].name, sizeof m->keys[i].name, i % 3 == 0 ? "%c" : i % 3 == 1 ? "%c%c" : "%c%c0",
+        snprintf(m->keys[i].name, sizeof m->keys[i].name,
+                 i % 3 == 0   ? "%c"
+                 : i % 3 == 1 ? "%c%c"
+                              : "%c%c0",
                  'a' + i / 3, 'a' + i % 5);
     }
     qsort(m->keys, MODEL_KEYS, sizeof m->keys[0], compare_names);
@@ -59,8 +62,7 @@ static bool is_within(const struct mkey *k, struct hw_slice key, struct hw_slice
     if (end.len == 0) {
         return hw_slice_is_equal(name, key);
     }
-    return hw_slice_cmp(name, key) >= 0 &&
-           ((end.len == 1 && end.data[0] == 0) || hw_slice_cmp(name, end) < 0);
+    return hw_slice_cmp(name, key) >= 0 && ((end.len == 1 && end.data[0] == 0) || hw_slice_cmp(name, end) < 0);
 }
 
 static void model_write(struct model *m, struct mkey *k, const struct mversion *v)

@@ -13,7 +13,8 @@
 
 static struct hw_slice random_bytes(struct hw_rng *r)
 {
-    static const uint8_t pool[300] = "key\0with\xff" "bytes";
+    static const uint8_t pool[300] = "key\0with\xff"
+                                     "bytes";
     size_t len = hw_rng_is_chance(r, 5) ? 200 : hw_rng_below(r, 12);
     return hw_slice_of(pool + hw_rng_below(r, 20), len);
 }
@@ -51,7 +52,7 @@ static void random_op(struct hw_rng *r, struct hw_op *op, unsigned depth)
                                       .max_create = random_number(r)};
         break;
     case HW_OP_PUT:
-        op->put = (struct hw_put){random_bytes(r),          random_bytes(r),          random_number(r),
+        op->put = (struct hw_put){random_bytes(r),         random_bytes(r),         random_number(r),
                                   hw_rng_is_chance(r, 50), hw_rng_is_chance(r, 50), hw_rng_is_chance(r, 50)};
         break;
     case HW_OP_DELETE:
@@ -252,8 +253,16 @@ static void bad_commands_are_refused(void)
         {"unknown flag of a delete", HW_CMD_TXN, {(const uint8_t *)"\x00\x01\x03\x02\x01k\x00\x00", 8}},
         {"compare result 4", HW_CMD_TXN, {(const uint8_t *)"\x01\x04\x00\x01k\x00\x00\x00\x00", 9}},
         {"compare target 5", HW_CMD_TXN, {(const uint8_t *)"\x01\x00\x05\x01k\x00\x00\x00\x00", 9}},
-        {"NUL in a name", HW_CMD_NODE_SET, {(const uint8_t *)"12345678\x02" "a\0\x00\x00", 13}},
-        {"kind too long", HW_CMD_EVENT, {(const uint8_t *)"12345678\x20" "abcdefghijklmnopqrstuvwxyz012345\x00", 42}},
+        {"NUL in a name",
+         HW_CMD_NODE_SET,
+         {(const uint8_t *)"12345678\x02"
+                           "a\0\x00\x00",
+          13}},
+        {"kind too long",
+         HW_CMD_EVENT,
+         {(const uint8_t *)"12345678\x20"
+                           "abcdefghijklmnopqrstuvwxyz012345\x00",
+          42}},
     };
     for (size_t i = 0; i < hw_array_len(cases); i++) {
         int rc = decode_body(cases[i].type, cases[i].body);

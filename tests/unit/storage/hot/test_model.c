@@ -219,11 +219,11 @@ static void run_txn(struct world *w, struct hw_cmd *cmd)
     expect(w, r.code == code, "code of a transaction");
     expect(w, is_same_text(w), "result of a transaction");
     expect(w, r.revision == w->model.revision, "revision");
-    w->seen[code == 0                   ? SEEN_APPLIED
-            : code == HW_ERR_INVALID    ? SEEN_DUPLICATE
-            : code == HW_ERR_COMPACTED  ? SEEN_COMPACTED
-            : code == HW_ERR_FUTURE     ? SEEN_FUTURE
-                                        : SEEN_NOTFOUND]++;
+    w->seen[code == 0                  ? SEEN_APPLIED
+            : code == HW_ERR_INVALID   ? SEEN_DUPLICATE
+            : code == HW_ERR_COMPACTED ? SEEN_COMPACTED
+            : code == HW_ERR_FUTURE    ? SEEN_FUTURE
+                                       : SEEN_NOTFOUND]++;
     hw_result_free(&r);
 }
 

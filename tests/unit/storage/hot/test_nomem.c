@@ -88,12 +88,12 @@ static void a_transaction_that_runs_out_changes_nothing(void)
 {
     struct hw_op deep[] = {hotkit_op_put("deep", "1"), hotkit_op_delete("k2", "k3"), hotkit_op_get("deep")};
     struct hw_txn nested = {.success = deep, .success_count = hw_array_len(deep)};
-    struct hw_op ops[] = {hotkit_op_put("k05", "again"),
-                          hotkit_op_put("new", "1"),
-                          {.type = HW_OP_RANGE,
-                           .range = {.key = OPEN_END, .range_end = OPEN_END, .sort_target = HW_BY_MOD, .limit = 9}},
-                          hotkit_op_delete("k1", "k2"),
-                          hotkit_op_txn(&nested)};
+    struct hw_op ops[] = {
+        hotkit_op_put("k05", "again"),
+        hotkit_op_put("new", "1"),
+        {.type = HW_OP_RANGE, .range = {.key = OPEN_END, .range_end = OPEN_END, .sort_target = HW_BY_MOD, .limit = 9}},
+        hotkit_op_delete("k1", "k2"),
+        hotkit_op_txn(&nested)};
     struct hw_cmd cmd = {.type = HW_CMD_TXN, .txn = {.success = ops, .success_count = hw_array_len(ops)}};
     ops[0].put.prev_kv = true;
     ops[3].del.prev_kv = true;

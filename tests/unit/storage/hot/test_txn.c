@@ -101,7 +101,10 @@ static void deletes_leave_no_trace_when_there_is_nothing(void)
 static void reads_see_the_writes_before_them(void)
 {
     static struct kit k;
-    struct hw_op ops[] = {hotkit_op_get("a"), hotkit_op_put("a", "1"), hotkit_op_get("a"), hotkit_op_put("b", "2"),
+    struct hw_op ops[] = {hotkit_op_get("a"),
+                          hotkit_op_put("a", "1"),
+                          hotkit_op_get("a"),
+                          hotkit_op_put("b", "2"),
                           {.type = HW_OP_RANGE, .range = {.key = OPEN_END, .range_end = OPEN_END}},
                           {.type = HW_OP_RANGE, .range = {.key = OPEN_END, .range_end = OPEN_END, .revision = 1}}};
     struct hw_op late[] = {hotkit_op_put("c", "3"), hotkit_op_get("a")};
