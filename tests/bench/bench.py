@@ -207,7 +207,7 @@ def main():
                 gaps[name].append(result["longest_gap_ms"])
                 lost["hotwarm" if name == "hotwarm" else "etcd"] += max(result["lost"], 0)
     med = {k: statistics.median(v) for k, v in gaps.items()}
-    rows.append(row(f"kill -9 to next acknowledgement, median of {args.trials}", med["hotwarm"], med["etcd"], "ms", "at defaults"))
+    rows.append(row(f"kill -9 to next acknowledgement, median", med["hotwarm"], med["etcd"], "ms", "at defaults"))
     rows.append(row("  beside etcd at heartbeat 20, election 200", med["hotwarm"], med["etcd tuned"], "ms", "less is better"))
     rows.append(row("acknowledged puts lost in those kills", lost["hotwarm"], lost["etcd"], "", "must be 0", 0))
     now = steal_ticks()

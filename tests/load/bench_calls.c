@@ -22,7 +22,6 @@ struct caller {
     uint64_t started_ns;
     unsigned item_count; /* keys in the answer */
     bool has_answer;
-    bool is_running;
     bool is_waiting; /* failed; tries again at the next tick */
 };
 
@@ -56,7 +55,6 @@ static enum op op_of(struct calls *l)
 
 static void caller_stopped(struct caller *c)
 {
-    c->is_running = false;
     if (--c->calls->running == 0 && c->calls->b->o.count > 0) {
         bench_window_close(c->calls->b); /* a run by count ends with its last answer */
     }
@@ -260,7 +258,7 @@ int bench_calls_run(struct bench *b)
     l.running = b->o.clients;
     bench_window_start(b);
     for (unsigned i = 0; i < b->o.clients; i++) {
-        l.callers[i] = (struct caller){.calls = &l, .number = i, .is_running = true};
+        l.callers[i] = (struct caller){.calls = &l, .number = i};
         caller_next(&l.callers[i]);
     }
     while (l.running > 0 && bench_turn(b)) {
