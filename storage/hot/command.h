@@ -23,12 +23,15 @@
 #define HW_BYTES_MAX (1u << 30)
 
 enum hw_cmd_type {
-    HW_CMD_TXN = 1,      /* every write of keys, also a single put or delete */
-    HW_CMD_COMPACT,      /* forget versions below a revision */
-    HW_CMD_HOT_ACQUIRED, /* a node became leader and says so: {node_id, epoch} */
-    HW_CMD_NODE_SET,     /* add or replace a node of the registry */
-    HW_CMD_NODE_REMOVE,  /* remove a node from the registry */
-    HW_CMD_EVENT,        /* one record of the cluster history */
+    HW_CMD_TXN = 1,          /* every write of keys, also a single put or delete */
+    HW_CMD_COMPACT,          /* forget versions below a revision */
+    HW_CMD_HOT_ACQUIRED,     /* a node became leader and says so: {node_id, epoch} */
+    HW_CMD_NODE_SET,         /* add or replace a node of the registry */
+    HW_CMD_NODE_REMOVE,      /* remove a node from the registry */
+    HW_CMD_EVENT,            /* one record of the cluster history */
+    HW_CMD_LEASE_GRANT,      /* a lease begins: {id, ttl} */
+    HW_CMD_LEASE_REVOKE,     /* a lease ends, its keys are deleted */
+    HW_CMD_LEASE_CHECKPOINT, /* how much time leases have left, so that a new hot node does not begin anew */
     HW_CMD_TYPE_END
 };
 
@@ -119,6 +122,12 @@ struct hw_event {
     char text[HW_EVENT_TEXT_MAX]; /* what an operator reads */
 };
 
+#define HW_LEASE_CHECKPOINT_MAX 4096
+struct hw_lease_remaining {
+    int64_t id;
+    int64_t remaining_s; /* 0: full again */
+};
+
 struct hw_cmd {
     enum hw_cmd_type type;
     uint64_t wall_ms;
@@ -130,8 +139,17 @@ struct hw_cmd {
             uint64_t epoch;
             char name[HW_NODE_NAME_MAX]; /* the registry may not hold it yet */
         } hot;
-        struct hw_node node;   /* NODE_SET */
-        uint64_t node_id;      /* NODE_REMOVE */
+        struct hw_node node; /* NODE_SET */
+        uint64_t node_id;    /* NODE_REMOVE */
+        struct {
+            int64_t id; /* > 0 */
+            int64_t ttl_s;
+        } grant;
+        int64_t revoke; /* lease id */
+        struct {
+            struct hw_lease_remaining *leases;
+            size_t count; /* at most HW_LEASE_CHECKPOINT_MAX */
+        } checkpoint;
         struct hw_event event; /* EVENT: kind, text, node_id are the proposer's */
     };
 };

@@ -173,6 +173,8 @@ struct hw_cut {
     bool nodes_changed;
     struct hw_event *events; /* new since the last cut, oldest first */
     size_t event_count;
+    struct hw_lease_record *leases; /* changed since the last cut, each once; see lease.h */
+    size_t lease_count;
 };
 /* HW_ERR_NOMEM: nothing was taken, try again later. */
 int hw_hot_cut(struct hw_hot *h, struct hw_cut **cut);
