@@ -63,6 +63,9 @@ static const char status_json[] =
     "            state_bytes, uptime_ms, proposals, rebuild_done_bytes, rebuild_total_bytes, loop_stalls,\n"
     "            loop_busy_us_max, state_hash, version}]\n";
 
+static const char lease_details[] =
+    "ID is the number that 'lease grant' gave, or 0x and hexadecimal digits as etcdctl prints it.\n";
+
 static const char txn_details[] =
     "One condition or operation a line; blank lines and lines that begin with '#' are skipped:\n"
     "\n"
@@ -187,6 +190,25 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .run = hw_ctl_run_del,
     },
     {
+        .name = "watch",
+        .arguments = "KEY [RANGE_END]",
+        .help = "Show the changes of a key or a range of keys as they happen",
+        .details = "RANGE_END is the first key behind the range. At most one of RANGE_END, --prefix and --from-key may "
+                   "be given.\n"
+                   "When the endpoint is lost, the next one is asked from the revision after the last one shown: "
+                   "nothing is lost\n"
+                   "and nothing is shown twice. Ctrl-C ends. --timeout holds for each connection.\n",
+        .json = "header      as in get\n"
+                "events      [{type: PUT or DELETE, kv, prev_kv: null or as kv}], whole revisions, one object a line\n",
+        .flags =
+            FLAGS(SWITCH("prefix", "all keys that begin with KEY"), SWITCH("from-key", "KEY and all keys behind it"),
+                  NUMBER("rev", "N", 1, INT64_MAX, "begin with the changes of this revision; default from now on"),
+                  SWITCH("prev-kv", "show what was there before each change")),
+        .examples =
+            EXAMPLES("watch app/config", "watch app/ --prefix --prev-kv", "watch app/ --prefix --rev 42 -o json"),
+        .run = hw_ctl_run_watch,
+    },
+    {
         .name = "txn",
         .arguments = "",
         .help = "Run conditions and operations as one transaction",
@@ -207,6 +229,74 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .flags = FLAGS(SWITCH("physical", "answer when the space has been freed")),
         .examples = EXAMPLES("compact 1000"),
         .run = hw_ctl_run_compact,
+    },
+    {
+        .name = "lease grant",
+        .arguments = "TTL",
+        .help = "Make a lease: keys attached to it go when it ends",
+        .details = "TTL is in seconds; one that is shorter than a change of the hot node may take is raised. Attach\n"
+                   "keys with 'put --lease ID'.\n",
+        .json = "header      as in get\nID, TTL     numbers; TTL is what was granted\n",
+        .flags = FLAGS(NUMBER("id", "ID", 1, INT64_MAX, "this id; default a random one")),
+        .examples = EXAMPLES("lease grant 30", "lease grant 30 --id 7"),
+        .run = hw_ctl_run_lease_grant,
+    },
+    {
+        .name = "lease revoke",
+        .arguments = "ID",
+        .help = "End a lease now and delete its keys",
+        .details = lease_details,
+        .json = "header      as in get\n",
+        .examples = EXAMPLES("lease revoke 7"),
+        .run = hw_ctl_run_lease_revoke,
+    },
+    {
+        .name = "lease keep-alive",
+        .arguments = "ID",
+        .help = "Renew a lease again and again, until Ctrl-C",
+        .details = lease_details,
+        .json = "header      as in get\nID, TTL     numbers; one object each time\n",
+        .flags = FLAGS(SWITCH("once", "renew once and end")),
+        .examples = EXAMPLES("lease keep-alive 7", "lease keep-alive 7 --once"),
+        .run = hw_ctl_run_lease_keep_alive,
+    },
+    {
+        .name = "lease timetolive",
+        .arguments = "ID",
+        .help = "Show how much time a lease has left",
+        .details = lease_details,
+        .json = "header      as in get\nID, TTL, grantedTTL   numbers\nkeys        base64, with --keys\n",
+        .flags = FLAGS(SWITCH("keys", "and the keys that are attached")),
+        .examples = EXAMPLES("lease timetolive 7 --keys"),
+        .run = hw_ctl_run_lease_timetolive,
+    },
+    {
+        .name = "lease list",
+        .arguments = "",
+        .help = "List the leases that there are",
+        .json = "header      as in get\nleases      [{ID}]\n",
+        .examples = EXAMPLES("lease list"),
+        .run = hw_ctl_run_lease_list,
+    },
+    {
+        .name = "alarm list",
+        .arguments = "",
+        .help = "List the alarms that are on",
+        .details = "NOSPACE: the state has reached limits.state_bytes_max, or a node's disk cannot take its image. It "
+                   "goes off\n"
+                   "by itself when there is room again.\n",
+        .json = "header      as in get\nalarms      [{memberID: hex, alarm}]\n",
+        .examples = EXAMPLES("alarm list"),
+        .run = hw_ctl_run_alarm_list,
+    },
+    {
+        .name = "defrag",
+        .arguments = "",
+        .help = "Remove what compaction has left behind now, in the background",
+        .details = "Asks every endpoint. It is done anyhow, a little later; nothing stops for it.\n",
+        .json = "endpoints   [those that have begun]\n",
+        .examples = EXAMPLES("defrag"),
+        .run = hw_ctl_run_defrag,
     },
     {
         .name = "snapshot save",

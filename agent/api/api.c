@@ -17,6 +17,7 @@ static const struct {
     bool is_peer;
 } services[] = {
     {hw_kv_methods, &hw_kv_method_count, false},
+    {hw_lease_methods, &hw_lease_method_count, false},
     {hw_cluster_methods, &hw_cluster_method_count, false},
     {hw_maintenance_methods, &hw_maintenance_method_count, false},
     {hw_admin_methods, &hw_admin_method_count, false},
@@ -56,7 +57,9 @@ static int add_services(struct hw_api *api)
             struct hw_method m = {.path = services[i].methods[k].path, .on_unary = hw_exchange_serve, .ctx = ep};
             ep->api = api;
             ep->method = &services[i].methods[k];
-            hw_rpc_server_add(services[i].is_peer ? api->peer_rpc : api->client_rpc, &m, 1);
+            if ((ep->method->flags & HW_METHOD_STREAM) == 0) {
+                hw_rpc_server_add(services[i].is_peer ? api->peer_rpc : api->client_rpc, &m, 1);
+            }
         }
     }
     return 0;
@@ -65,8 +68,14 @@ static int add_services(struct hw_api *api)
 static void add_streams(struct hw_api *api)
 {
     struct hw_method client[] = {
+        {.path = "/etcdserverpb.Watch/Watch", .on_open = hw_watch_open, .on_message = hw_watch_message, .ctx = api},
         {.path = "/hotwarm.v1.Admin/Snapshot", .on_unary = hw_image_stream_serve, .ctx = api},
         {.path = "/grpc.health.v1.Health/Watch", .on_unary = hw_health_watch, .ctx = api},
+        {.path = HW_KEEP_ALIVE_PATH,
+         .on_open = hw_keep_alive_open,
+         .on_message = hw_keep_alive_message,
+         .on_half_close = hw_keep_alive_half_close,
+         .ctx = api},
     };
     struct hw_method peer[] = {
         {.path = "/hotwarm.v1.Peer/Image", .on_unary = hw_image_stream_serve, .ctx = api},
@@ -111,8 +120,10 @@ static void on_tick(void *ctx)
     struct hw_api *api = ctx;
     hw_exchanges_tick(api);
     hw_health_tick(api);
+    hw_watches_tick(api);
     hw_images_tick(api);
     hw_maintenance_tick(api);
+    hw_keep_alives_tick(api);
     if (!api->is_stopping) {
         hw_port_tick(&api->client_port);
         hw_port_tick(&api->peer_port);
@@ -125,6 +136,7 @@ static int copy_config(struct hw_api_config *to, const struct hw_api_config *fro
                               &to->peer_address,  &to->cluster_name, &to->node_name};
     int rc = 0;
     *to = *from;
+    hw_watches_configure(to);
     for (size_t i = 0; i < hw_array_len(strings); i++) {
         *strings[i] = strdup(*strings[i]);
         rc = *strings[i] == NULL ? HW_ERR_NOMEM : rc;
@@ -161,9 +173,11 @@ int hw_api_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_metrics
     api->started_ms = hw_loop_now_ms(loop);
     hw_arena_init(&api->arena);
     TAILQ_INIT(&api->watchers);
+    TAILQ_INIT(&api->keep_alives);
     TAILQ_INIT(&api->client_port.sniffers);
     TAILQ_INIT(&api->peer_port.sniffers);
     hw_images_init(api);
+    hw_watches_init(api);
     hw_exchanges_init(api);
     api->tick = hw_timer_new(loop, "api tick", on_tick, api);
     api->grace = hw_timer_new(loop, "api grace", on_grace, api);
@@ -213,6 +227,7 @@ void hw_api_set_replica(struct hw_api *api, struct hw_replica *replica, uint64_t
     if (api->replica != NULL && api->replica != replica) {
         /* Scans read its state, streams its files: they may not outlive it. */
         hw_exchanges_abort(api);
+        hw_watches_end(api);
         api->replica = NULL;
         hw_images_close(api);
     }
@@ -339,6 +354,8 @@ void hw_api_shut(struct hw_api *api, uint64_t grace_ms, void (*on_closed)(void *
     hw_port_close(&api->peer_port);
     /* Streams have no end of their own to wait for. */
     hw_health_close(api);
+    hw_keep_alives_close(api);
+    hw_watches_end(api);
     hw_image_streams_close(api);
     hw_scope_hold(api->scope, &api->hold_client, "client calls");
     hw_scope_hold(api->scope, &api->hold_peer, "peer calls");
@@ -362,6 +379,7 @@ void hw_api_unref(struct hw_api *api)
     }
     hw_assert(api->is_freed);
     hw_arena_close(&api->arena);
+    hw_watches_close(api);
     hw_buf_free(&api->out);
     free(api->endpoints);
     free_config(&api->config);
@@ -377,6 +395,7 @@ void hw_api_free(struct hw_api *api)
     hw_port_close(&api->client_port);
     hw_port_close(&api->peer_port);
     hw_health_close(api);
+    hw_keep_alives_close(api);
     let_go(api);
     hw_exchanges_close(api);
     hw_timer_free(api->tick);

@@ -33,7 +33,9 @@ struct hw_api_config {
     unsigned request_timeout_ms;
     unsigned scan_slice_keys;
     uint64_t transfer_chunk_bytes;
-    uint64_t transfer_rate_mb; /* 0: unlimited */
+    uint64_t transfer_rate_mb;      /* 0: unlimited */
+    uint64_t watch_queue_bytes_max; /* of one stream; 0: the default, 4 MiB */
+    uint64_t watch_progress_ms;     /* 0: the default, 600000 */
 };
 
 /* What only the composition root knows: the answers of Hello and Form before there is a replica. */

@@ -9,6 +9,7 @@
 #include "agent/api/exchange.h"
 #include "agent/api/image_copy.h"
 #include "agent/api/port.h"
+#include "agent/api/watch.h"
 #include "agent/base/assert.h"
 #include "agent/http/http.h"
 
@@ -39,8 +40,11 @@ struct hw_image_size {
     char path[4096];
 };
 
-struct hw_watcher;
-TAILQ_HEAD(hw_watcher_list, hw_watcher);
+struct hw_health_watcher;
+TAILQ_HEAD(hw_health_watcher_list, hw_health_watcher);
+
+struct hw_keep_alive_stream;
+TAILQ_HEAD(hw_keep_alive_list, hw_keep_alive_stream);
 
 struct hw_api {
     struct hw_loop *loop;
@@ -58,8 +62,10 @@ struct hw_api {
     struct hw_arena arena;
     struct hw_buf out;
     struct hw_exchanges exchanges;
-    struct hw_watcher_list watchers;
+    struct hw_health_watcher_list watchers; /* of health */
     unsigned watcher_count;
+    struct hw_watches watches; /* of keys */
+    struct hw_keep_alive_list keep_alives;
     struct hw_images images;
     struct hw_image_size image_size;
     unsigned queries; /* running */
@@ -90,6 +96,8 @@ const char *hw_api_phase(struct hw_api *api);
 /* ---- services ---- */
 extern const struct hw_service_method hw_kv_methods[];
 extern const size_t hw_kv_method_count;
+extern const struct hw_service_method hw_lease_methods[];
+extern const size_t hw_lease_method_count;
 extern const struct hw_service_method hw_cluster_methods[];
 extern const size_t hw_cluster_method_count;
 extern const struct hw_service_method hw_maintenance_methods[];
@@ -117,6 +125,14 @@ void hw_exchanges_cancel(struct hw_api *api);
 void hw_health_watch(void *api, struct hw_call *call, struct hw_slice message);
 void hw_health_tick(struct hw_api *api);
 void hw_health_close(struct hw_api *api);
+
+/* lease_stream.c: a stream */
+#define HW_KEEP_ALIVE_PATH "/etcdserverpb.Lease/LeaseKeepAlive"
+void hw_keep_alive_open(void *api, struct hw_call *call);
+void hw_keep_alive_message(void *api, struct hw_call *call, struct hw_slice message);
+void hw_keep_alive_half_close(void *api, struct hw_call *call);
+void hw_keep_alives_tick(struct hw_api *api);
+void hw_keep_alives_close(struct hw_api *api);
 
 /* maintenance.c */
 void hw_maintenance_tick(struct hw_api *api);

@@ -22,6 +22,8 @@
     X(FUTURE, OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")                     \
     X(NO_SPACE, RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")                            \
     X(LEASE_NOT_FOUND, NOT_FOUND, "etcdserver: requested lease not found")                                  \
+    X(LEASE_EXISTS, FAILED_PRECONDITION, "etcdserver: lease already exists")                                \
+    X(LEASE_TTL_TOO_LARGE, OUT_OF_RANGE, "etcdserver: too large lease TTL")                                 \
     X(MEMBER_NOT_FOUND, NOT_FOUND, "etcdserver: member not found")                                          \
     X(REQUEST_TOO_LARGE, INVALID_ARGUMENT, "etcdserver: request is too large")                              \
     X(TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "etcdserver: too many requests")                               \

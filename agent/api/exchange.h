@@ -28,11 +28,12 @@
 struct hw_exchange;
 
 enum hw_method_flags {
-    HW_METHOD_REPLICA = 1,    /* UNAVAILABLE while the node has no replica */
-    HW_METHOD_CLUSTER = 2,    /* as above, for membership: runs on the hot node, where api->cluster must be */
-    HW_METHOD_HOT = 4,        /* runs on the hot node: sent there from elsewhere */
-    HW_METHOD_FORWARDED = 8,  /* may come through Peer/Forward */
-    HW_METHOD_IDEMPOTENT = 16 /* running it twice does no harm: sent again when the connection broke */
+    HW_METHOD_REPLICA = 1,     /* UNAVAILABLE while the node has no replica */
+    HW_METHOD_CLUSTER = 2,     /* as above, for membership: runs on the hot node, where api->cluster must be */
+    HW_METHOD_HOT = 4,         /* runs on the hot node: sent there from elsewhere */
+    HW_METHOD_FORWARDED = 8,   /* may come through Peer/Forward */
+    HW_METHOD_IDEMPOTENT = 16, /* running it twice does no harm: sent again when the connection broke */
+    HW_METHOD_STREAM = 32      /* clients reach it as a stream (api.c adds that); here only for Peer/Forward */
 };
 
 struct hw_service_method {

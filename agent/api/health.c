@@ -17,12 +17,12 @@ typedef Grpc__Health__V1__HealthCheckResponse__ServingStatus serving;
 
 enum subject { NODE, HOT, WARM, UNKNOWN };
 
-struct hw_watcher {
+struct hw_health_watcher {
     struct hw_api *api;
     struct hw_call *call;
     enum subject subject;
     serving told;
-    TAILQ_ENTRY(hw_watcher) link;
+    TAILQ_ENTRY(hw_health_watcher) link;
 };
 
 static enum subject subject_of(const char *service)
@@ -69,7 +69,7 @@ static void handle_check(struct hw_exchange *x)
 
 /* ---- Watch ---- */
 
-static void watcher_end(struct hw_watcher *w, enum hw_grpc status, const char *text)
+static void watcher_end(struct hw_health_watcher *w, enum hw_grpc status, const char *text)
 {
     struct hw_call *call = w->call;
     TAILQ_REMOVE(&w->api->watchers, w, link);
@@ -84,7 +84,7 @@ static void on_cancel(void *data, struct hw_call *call)
     watcher_end(data, HW_GRPC_CANCELLED, NULL);
 }
 
-static int tell(struct hw_watcher *w)
+static int tell(struct hw_health_watcher *w)
 {
     Grpc__Health__V1__HealthCheckResponse m = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
     struct hw_buf out;
@@ -104,7 +104,7 @@ void hw_health_watch(void *ctx, struct hw_call *call, struct hw_slice message)
     struct hw_api *api = ctx;
     Grpc__Health__V1__HealthCheckRequest *m =
         grpc__health__v1__health_check_request__unpack(NULL, message.len, message.data);
-    struct hw_watcher *w = NULL;
+    struct hw_health_watcher *w = NULL;
     if (m == NULL) {
         hw_call_end(call, hw_refusal_status(HW_REFUSE_MALFORMED), hw_refusal_text(HW_REFUSE_MALFORMED));
         return;
@@ -133,8 +133,8 @@ void hw_health_watch(void *ctx, struct hw_call *call, struct hw_slice message)
 
 void hw_health_tick(struct hw_api *api)
 {
-    struct hw_watcher *w;
-    struct hw_watcher *next;
+    struct hw_health_watcher *w;
+    struct hw_health_watcher *next;
     serving states[UNKNOWN + 1];
     if (TAILQ_EMPTY(&api->watchers)) {
         return;
@@ -155,7 +155,7 @@ void hw_health_tick(struct hw_api *api)
 
 void hw_health_close(struct hw_api *api)
 {
-    struct hw_watcher *w;
+    struct hw_health_watcher *w;
     while ((w = TAILQ_FIRST(&api->watchers)) != NULL) {
         watcher_end(w, HW_GRPC_UNAVAILABLE, "this node is stopping");
     }

@@ -195,6 +195,10 @@ static void handle_put(struct hw_exchange *x)
         hw_exchange_refuse(x, refusal);
         return;
     }
+    if (!hw_replica_may_grow(x->api->replica)) {
+        hw_exchange_refuse(x, HW_REFUSE_NO_SPACE);
+        return;
+    }
     write_one(x, &op, answer_put);
 }
 
@@ -273,6 +277,30 @@ static void txn_answer_here(struct hw_exchange *x)
     hw_result_free(&result);
 }
 
+/* Transactions were checked to nest at most HW_TXN_DEPTH_MAX deep. */
+static bool has_put(const struct hw_op *ops, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct hw_txn *inner = ops[i].type == HW_OP_TXN ? ops[i].txn : NULL;
+        if (ops[i].type == HW_OP_PUT || (inner != NULL && (has_put(inner->success, inner->success_count) ||
+                                                           has_put(inner->failure, inner->failure_count)))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void txn_write(struct hw_exchange *x, const struct hw_cmd *cmd)
+{
+    const struct hw_txn *txn = &cmd->txn;
+    bool may_grow = hw_replica_may_grow(x->api->replica);
+    if (!may_grow && (has_put(txn->success, txn->success_count) || has_put(txn->failure, txn->failure_count))) {
+        hw_exchange_refuse(x, HW_REFUSE_NO_SPACE);
+    } else {
+        hw_exchange_write(x, cmd, answer_txn);
+    }
+}
+
 static void handle_txn(struct hw_exchange *x)
 {
     struct hw_cmd cmd = {.type = HW_CMD_TXN, .wall_ms = hw_wall_ms()};
@@ -282,7 +310,7 @@ static void handle_txn(struct hw_exchange *x)
     }
     if (!hw_txn_is_readonly(&cmd.txn)) {
         if (hw_exchange_try_here(x)) {
-            hw_exchange_write(x, &cmd, answer_txn);
+            txn_write(x, &cmd);
         }
     } else if (hw_txn_is_serializable(m)) {
         txn_answer_here(x);

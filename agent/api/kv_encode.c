@@ -47,6 +47,16 @@ static void put_kv(struct hw_buf *out, unsigned field, const struct hw_version *
     hw_pb_put_uint(out, 6, (uint64_t)v->lease);
 }
 
+void hw_encode_kv(struct hw_buf *out, unsigned field, const struct hw_version *v)
+{
+    put_kv(out, field, v, false);
+}
+
+size_t hw_encode_kv_size(const struct hw_version *v)
+{
+    return kv_size(v, false);
+}
+
 static size_t kvs_size(struct hw_version *const *kvs, size_t count, bool keys_only)
 {
     size_t size = 0;

@@ -20,6 +20,10 @@ struct hw_header {
 
 void hw_encode_header(struct hw_buf *out, const struct hw_header *header);
 
+/* One KeyValue as the given field of a message, and its size without tag and length. */
+void hw_encode_kv(struct hw_buf *out, unsigned field, const struct hw_version *v);
+size_t hw_encode_kv_size(const struct hw_version *v);
+
 /* RangeResponse in pieces, so that a long one can be written over many turns: header, then versions, then the end. */
 void hw_encode_range_begin(struct hw_buf *out, const struct hw_header *header);
 void hw_encode_range_kvs(struct hw_buf *out, struct hw_version *const *kvs, size_t count, bool keys_only);

@@ -1,5 +1,7 @@
 /* etcdserverpb.Maintenance: status, hashes, alarms, moving the leadership. Status, Hash and HashKV are about the node
  * that is asked. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -61,7 +63,8 @@ static void handle_status(struct hw_exchange *x)
     struct hw_replica_status s;
     Etcdserverpb__StatusResponse m = ETCDSERVERPB__STATUS_RESPONSE__INIT;
     Etcdserverpb__ResponseHeader header;
-    char *errors[2];
+    char *errors[3];
+    char alarm[64];
     hw_replica_status(api->replica, &s);
     fill_header(x, &header);
     m.header = &header;
@@ -79,6 +82,10 @@ static void handle_status(struct hw_exchange *x)
     }
     if (s.is_disk_failing) {
         errors[m.n_errors++] = s.disk_problem;
+    }
+    if (s.is_full) { /* as etcd prints an alarm */
+        snprintf(alarm, sizeof alarm, "memberID:%" PRIu64 " alarm:NOSPACE ", s.hot_id);
+        errors[m.n_errors++] = alarm;
     }
     hw_exchange_ok_message(x, &m.base);
 }
@@ -163,30 +170,41 @@ static void handle_hash_kv(struct hw_exchange *x)
 
 /* ---- alarms ---- */
 
-/* Only one can be on, and it goes off by itself: the one of this node's disk. */
+/* Two can be on, and both go off by themselves: the one of this node's disk, and, as the hot node's, that the state is
+ * full. Every node has the same state and the same bound, so every node knows that. Clearing them by hand is answered
+ * as if it were needed: scripts written for etcd go on to compact and to write. */
 static void handle_alarm(struct hw_exchange *x)
 {
     Etcdserverpb__AlarmRequest *request = hw_exchange_unpack(x, &etcdserverpb__alarm_request__descriptor);
     Etcdserverpb__AlarmResponse m = ETCDSERVERPB__ALARM_RESPONSE__INIT;
-    Etcdserverpb__AlarmMember alarm = ETCDSERVERPB__ALARM_MEMBER__INIT;
-    Etcdserverpb__AlarmMember *alarms[] = {&alarm};
+    Etcdserverpb__AlarmMember disk = ETCDSERVERPB__ALARM_MEMBER__INIT;
+    Etcdserverpb__AlarmMember full = ETCDSERVERPB__ALARM_MEMBER__INIT;
+    Etcdserverpb__AlarmMember *alarms[2];
     Etcdserverpb__ResponseHeader header;
     struct hw_replica_status s;
     if (request == NULL) {
         return;
     }
-    if (request->action != ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET) {
+    if (request->action == ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE) {
         hw_exchange_fail(x, HW_GRPC_UNIMPLEMENTED,
-                         "alarms cannot be set or cleared by hand: they follow the disk and go off by themselves");
+                         "alarms cannot be set by hand: they follow the disk and the size of the state");
         return;
     }
     hw_replica_status(x->api->replica, &s);
     fill_header(x, &header);
     m.header = &header;
-    alarm.memberid = x->api->config.node_id;
-    alarm.alarm = ETCDSERVERPB__ALARM_TYPE__NOSPACE;
-    m.n_alarms = s.is_disk_failing ? 1 : 0;
     m.alarms = alarms;
+    disk.alarm = full.alarm = ETCDSERVERPB__ALARM_TYPE__NOSPACE;
+    disk.memberid = x->api->config.node_id;
+    full.memberid = s.hot_id != 0 ? s.hot_id : x->api->config.node_id;
+    if (request->action == ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET) {
+        if (s.is_full) {
+            alarms[m.n_alarms++] = &full;
+        }
+        if (s.is_disk_failing && !(s.is_full && full.memberid == disk.memberid)) {
+            alarms[m.n_alarms++] = &disk;
+        }
+    }
     hw_exchange_ok_message(x, &m.base);
 }
 
@@ -264,11 +282,16 @@ static void handle_move_leader(struct hw_exchange *x)
     }
 }
 
-static void refuse_defragment(struct hw_exchange *x)
+/* Nothing stops for it: what compaction made unreachable is removed in the background anyhow, this only asks for it
+ * now. The image's free pages are used again by what is written next. */
+static void handle_defragment(struct hw_exchange *x)
 {
-    hw_exchange_fail(
-        x, HW_GRPC_UNIMPLEMENTED,
-        "defragmenting is not needed: rows that compaction made unreachable are removed in the background");
+    Etcdserverpb__DefragmentResponse m = ETCDSERVERPB__DEFRAGMENT_RESPONSE__INIT;
+    Etcdserverpb__ResponseHeader header;
+    hw_replica_defragment(x->api->replica);
+    fill_header(x, &header);
+    m.header = &header;
+    hw_exchange_ok_message(x, &m.base);
 }
 
 static void refuse_snapshot(struct hw_exchange *x)
@@ -289,7 +312,7 @@ const struct hw_service_method hw_maintenance_methods[] = {
     {"/etcdserverpb.Maintenance/Alarm", handle_alarm, HW_METHOD_REPLICA, 0},
     {"/etcdserverpb.Maintenance/MoveLeader", handle_move_leader, HW_METHOD_REPLICA | HW_METHOD_FORWARDED,
      MOVE_TIMEOUT_MS + 2000},
-    {"/etcdserverpb.Maintenance/Defragment", refuse_defragment, 0, 0},
+    {"/etcdserverpb.Maintenance/Defragment", handle_defragment, HW_METHOD_REPLICA, 0},
     {"/etcdserverpb.Maintenance/Snapshot", refuse_snapshot, 0, 0},
     {"/etcdserverpb.Maintenance/Downgrade", refuse_downgrade, 0, 0},
 };

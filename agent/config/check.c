@@ -22,6 +22,7 @@ const char *const hw_config_check_texts[] = {
     "`cluster.voters` is odd: an even number survives no more losses than the odd number below it.",
     "`listen.client` and `listen.peer` do not collide, and are loopback addresses unless `insecure` is true.",
     "`advertise.client` and `advertise.peer` are addresses that can be connected to: not 0.0.0.0 and not ::.",
+    "`compaction.mode` is periodic, revision or off; revision has `compaction.retention_revisions` above 0.",
     "`limits.proposal_bytes_max` is at least `limits.request_bytes_max`: the largest request must fit into the queue.",
 };
 const size_t hw_config_check_count = hw_array_len(hw_config_check_texts);
@@ -242,6 +243,21 @@ static void check_limits(struct hw_config_loading *l)
     }
 }
 
+static void check_compaction(struct hw_config_loading *l)
+{
+    const char *mode = l->c->compaction.mode;
+    if (!is_good(l, "compaction.mode")) {
+        return;
+    }
+    if (strcmp(mode, "periodic") != 0 && strcmp(mode, "revision") != 0 && strcmp(mode, "off") != 0) {
+        at_key(l, "compaction.mode", "\"%.60s\" is none of the modes periodic, revision and off", mode);
+    } else if (strcmp(mode, "revision") == 0 && is_good(l, "compaction.retention_revisions") &&
+               l->c->compaction.retention_revisions == 0) {
+        at_key(l, set_one(l, "compaction.retention_revisions", "compaction.mode"),
+               "0 with mode revision would never compact; give the number of revisions to keep, or choose mode off");
+    }
+}
+
 void hw_config_check(struct hw_config_loading *l)
 {
     check_raft(l);
@@ -251,5 +267,6 @@ void hw_config_check(struct hw_config_loading *l)
     check_listen_pair(l);
     check_advertise_address(l, "advertise.client", l->c->advertise.client);
     check_advertise_address(l, "advertise.peer", l->c->advertise.peer);
+    check_compaction(l);
     check_limits(l);
 }

@@ -64,16 +64,27 @@ struct hw_config {
         uint64_t transfer_chunk_bytes;   /* 1 MiB */
     } image;
     struct {
-        uint64_t request_bytes_max;  /* 1.5 MiB = 1572864 */
-        uint64_t txn_ops_max;        /* 128 */
-        uint64_t connections_max;    /* 10000 per port */
-        uint64_t streams_max;        /* 1024 calls of one connection */
-        uint64_t proposals_max;      /* 16384 in flight */
-        uint64_t proposal_bytes_max; /* 64 MiB in flight */
-        uint64_t forwards_max;       /* 16384 calls under way to the hot node */
-        uint64_t reads_max;          /* 65536 linearizable reads waiting */
-        uint64_t request_timeout_ms; /* 5000: a request without a deadline of its own */
-        uint64_t scan_slice_keys;    /* 1000 keys a loop turn */
+        char mode[HW_CONFIG_TEXT_MAX]; /* periodic, revision or off */
+        uint64_t retention_s;          /* 3600 */
+        uint64_t retention_revisions;  /* 1000000; 0: no matter how many */
+        uint64_t interval_s;           /* 60 */
+    } compaction;
+    struct {
+        uint64_t state_bytes_max;       /* 2 GiB; 0: no bound */
+        uint64_t request_bytes_max;     /* 1.5 MiB = 1572864 */
+        uint64_t txn_ops_max;           /* 128 */
+        uint64_t connections_max;       /* 10000 per port */
+        uint64_t streams_max;           /* 1024 calls of one connection */
+        uint64_t proposals_max;         /* 16384 in flight */
+        uint64_t proposal_bytes_max;    /* 64 MiB in flight */
+        uint64_t forwards_max;          /* 16384 calls under way to the hot node */
+        uint64_t reads_max;             /* 65536 linearizable reads waiting */
+        uint64_t request_timeout_ms;    /* 5000: a request without a deadline of its own */
+        uint64_t scan_slice_keys;       /* 1000 keys a loop turn */
+        uint64_t watchers_max;          /* 100000 of this node */
+        uint64_t watch_queue_bytes_max; /* 4 MiB of events of one stream that its client has not read */
+        uint64_t watch_stall_ms;        /* 30000: a watcher whose client reads nothing is ended */
+        uint64_t watch_progress_ms;     /* 600000: progress is told to a quiet watcher that asked for it */
     } limits;
     struct {
         char level[HW_CONFIG_TEXT_MAX]; /* "info" or "info,replica=debug"; reloadable */

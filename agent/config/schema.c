@@ -71,6 +71,19 @@ const struct hw_config_row hw_config_rows[] = {
     UINT("image.transfer_chunk_bytes", image.transfer_chunk_bytes, 1 * MIB, 4 * KIB, 1536 * KIB,
          .help = "An image is sent in pieces of this size."),
 
+    TEXT("compaction.mode", NAME, compaction.mode, .def_text = "periodic",
+         .help = "Forget old revisions by themselves: periodic (by age and by number), revision (by number), off."),
+    UINT("compaction.retention_s", compaction.retention_s, 3600, 1, 31536000,
+         .help =
+             "In mode periodic: what was current within this many seconds stays readable, unless there are too many "
+             "revisions."),
+    UINT("compaction.retention_revisions", compaction.retention_revisions, 1000000, 0, 1000000000000,
+         .help = "In modes periodic and revision: at most this many revisions are kept; 0: no matter how many."),
+    UINT("compaction.interval_s", compaction.interval_s, 60, 1, 86400, .help = "How often that is looked at."),
+
+    UINT("limits.state_bytes_max", limits.state_bytes_max, 2 * GIB, 0, 1024 * GIB,
+         .help = "Memory of the state beyond which puts and lease grants are refused, until it is below 95 % of it; 0: "
+                 "no bound."),
     UINT("limits.request_bytes_max", limits.request_bytes_max, 1536 * KIB, 1 * KIB, 16 * MIB,
          .help = "Size of one request."),
     UINT("limits.txn_ops_max", limits.txn_ops_max, 128, 1, 65536, .help = "Operations of one transaction."),
@@ -87,6 +100,13 @@ const struct hw_config_row hw_config_rows[] = {
          .help = "Deadline of a request that brings none of its own."),
     UINT("limits.scan_slice_keys", limits.scan_slice_keys, 1000, 1, 1000000,
          .help = "Keys that a long range or scan visits in one turn of the loop."),
+    UINT("limits.watchers_max", limits.watchers_max, 100000, 1, 10000000, .help = "Watchers of keys on this node."),
+    UINT("limits.watch_queue_bytes_max", limits.watch_queue_bytes_max, 4 * MIB, 64 * KIB, 1 * GIB,
+         .help = "Events of one watch stream that wait for its client to read; beyond it the stream falls behind."),
+    UINT("limits.watch_stall_ms", limits.watch_stall_ms, 30000, 100, 86400000,
+         .help = "A watcher whose client has not read for so long is cancelled."),
+    UINT("limits.watch_progress_ms", limits.watch_progress_ms, 600000, 100, 86400000,
+         .help = "How often a quiet watcher that asks for progress notifications gets one."),
 
     TEXT("log.level", LEVELS, log.level, .def_text = "info", .reloadable = true,
          .help = "debug, info, warn or error, and exceptions: \"info,replica=debug\"."),

@@ -35,7 +35,7 @@ struct hw_config_row {
     const char *help;     /* one line */
 };
 
-#define HW_CONFIG_ROWS_MAX 48
+#define HW_CONFIG_ROWS_MAX 64
 #define HW_CONFIG_KEY_MAX 64 /* of a dotted key, NUL included */
 
 extern const struct hw_config_row hw_config_rows[];

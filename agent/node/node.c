@@ -157,6 +157,31 @@ static void consensus_config(const struct hw_agent *a, struct hw_consensus_confi
     c->proposal_bytes_max = config->limits.proposal_bytes_max;
 }
 
+static void compaction_config(const struct hw_agent *a, struct hw_replica_config *c)
+{
+    const struct hw_config *config = a->config;
+    bool is_on = strcmp(config->compaction.mode, "off") != 0;
+    bool is_by_age = is_on && strcmp(config->compaction.mode, "periodic") == 0;
+    c->compaction_retention_ms = is_by_age ? config->compaction.retention_s * 1000 : 0;
+    c->compaction_retention_revisions = is_on ? (hw_rev)config->compaction.retention_revisions : 0;
+    c->compaction_interval_ms = config->compaction.interval_s * 1000;
+}
+
+/* What memory and disk this agent may be asked for, in one line. */
+static void log_budgets(const struct hw_agent *a)
+{
+    const struct hw_config *c = a->config;
+    hw_log_info(COMPONENT, "budgets",
+                "state_bytes_max=%" PRIu64 " proposal_bytes_max=%" PRIu64 " request_bytes_max=%" PRIu64
+                " checkpoint_dirty_bytes=%" PRIu64 " disk_reserve_mb=%" PRIu64 " connections_max=%" PRIu64
+                " streams_max=%" PRIu64 " reads_max=%" PRIu64 " forwards_max=%" PRIu64
+                " compaction=%s retention_s=%" PRIu64 " retention_revisions=%" PRIu64,
+                c->limits.state_bytes_max, c->limits.proposal_bytes_max, c->limits.request_bytes_max,
+                c->image.checkpoint_dirty_bytes, c->raft.disk_reserve_mb, c->limits.connections_max,
+                c->limits.streams_max, c->limits.reads_max, c->limits.forwards_max, c->compaction.mode,
+                c->compaction.retention_s, c->compaction.retention_revisions);
+}
+
 int hw_agent_start_replica(struct hw_agent *a, bool is_bootstrap)
 {
     struct hw_replica_config *c = calloc(1, sizeof *c);
@@ -172,6 +197,10 @@ int hw_agent_start_replica(struct hw_agent *a, bool is_bootstrap)
     c->reads_max = (unsigned)a->config->limits.reads_max;
     c->forwards_max = (unsigned)a->config->limits.forwards_max;
     c->scan_slice_keys = (unsigned)a->config->limits.scan_slice_keys;
+    c->watchers_max = (unsigned)a->config->limits.watchers_max;
+    c->watch_stall_ms = a->config->limits.watch_stall_ms;
+    c->state_bytes_max = a->config->limits.state_bytes_max;
+    compaction_config(a, c);
     c->is_bootstrap = is_bootstrap;
     for (size_t i = 0; i < a->identity.member_count && is_bootstrap; i++) {
         c->members[i].id = a->identity.members[i].id;
@@ -266,6 +295,8 @@ static int open_ports(struct hw_agent *a, struct hw_error *e)
         .scan_slice_keys = (unsigned)c->limits.scan_slice_keys,
         .transfer_chunk_bytes = c->image.transfer_chunk_bytes,
         .transfer_rate_mb = c->image.transfer_rate_mb,
+        .watch_queue_bytes_max = c->limits.watch_queue_bytes_max,
+        .watch_progress_ms = c->limits.watch_progress_ms,
     };
     int rc = hw_api_new(a->loop, a->resolver, a->metrics, &config, &hw_agent_api_ops, a, &a->api, e);
     return rc != 0 ? rc : hw_api_listen(a->api, e);
@@ -282,6 +313,7 @@ static int start(struct hw_agent *a, struct hw_error *e)
     if (rc != 0) {
         return hw_error_set(e, rc, "the event loop cannot be made");
     }
+    log_budgets(a);
     hw_defer_init(&a->later, on_later);
     a->stop_timer = hw_timer_new(a->loop, "stop", on_stop_timeout, a);
     a->register_timer = hw_timer_new(a->loop, "register", on_register_timer, a);

@@ -84,6 +84,7 @@ void hw_replica_refresh(struct hw_replica *r)
     hw_gauge_set(r->m_is_hot, is_hot);
     hw_gauge_set(r->m_term, (int64_t)r->view.term);
     hw_gauge_set(r->m_epoch, (int64_t)hw_hot_epoch(r->hot));
+    hw_leases_refresh(r);
     claim(r);
     if (has_changed) {
         hw_log_info(HW_COMPONENT, is_hot ? "this node is hot" : "the hot node changed",
@@ -172,9 +173,11 @@ static int on_restore(void *ctx, struct hw_slice manifest)
     }
     if (r->rebuild.is_installed) {
         hw_assert(r->rebuild.loaded != NULL);
+        hw_watch_hub_set_state(&r->watch, r->rebuild.loaded);
         hw_replica_retire(r, r->hot);
         r->hot = r->rebuild.loaded;
         r->rebuild.loaded = NULL;
+        hw_leases_attach(r);
         hw_rebuild_done(r);
     }
     if (hw_hot_applied(r->hot) < m.index) {

@@ -53,7 +53,12 @@ int hw_replica_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_met
     snprintf(r->data, sizeof r->data, "%s", config->data);
     snprintf(r->raft_folder, sizeof r->raft_folder, "%s/raft", config->data);
     snprintf(r->image_path, sizeof r->image_path, "%s/%s", config->data, HW_IMAGE_FILE);
-    rc = hw_pool_new(loop, "hw-writer", 1, POOL_QUEUE_MAX, &r->writer, e);
+    rc = hw_watch_hub_init(&r->watch, loop, metrics, config->watchers_max, config->watch_stall_ms);
+    if (rc != 0) {
+        hw_error_set(e, rc, "no memory for the watchers");
+    } else {
+        rc = hw_pool_new(loop, "hw-writer", 1, POOL_QUEUE_MAX, &r->writer, e);
+    }
     if (rc == 0) {
         rc = hw_pool_new(loop, "hw-reader", READER_THREADS, POOL_QUEUE_MAX, &r->reader, e);
     }
@@ -61,6 +66,8 @@ int hw_replica_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_met
         if (r->writer != NULL) {
             hw_pool_free(r->writer);
         }
+        hw_watch_hub_stop(&r->watch);
+        hw_watch_hub_close(&r->watch);
         free(r);
         return rc;
     }
@@ -70,6 +77,8 @@ int hw_replica_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_met
     hw_reads_init(r);
     hw_forwards_init(r);
     hw_rebuild_init(r);
+    hw_leases_init(r);
+    hw_upkeep_init(r);
     *replica = r;
     return 0;
 }
@@ -109,6 +118,8 @@ static void start_done(struct hw_job *job)
     }
     if (rc == 0) {
         uint64_t image_index = hw_hot_applied(r->hot);
+        hw_watch_hub_set_state(&r->watch, r->hot);
+        hw_leases_attach(r);
         rc = start_consensus(r, &r->start_error);
         if (rc == 0) {
             r->phase = HW_PHASE_MEMBER;
@@ -182,10 +193,13 @@ void hw_replica_shut(struct hw_replica *r, void (*on_closed)(void *ctx), void *c
         hw_checkpoint_kick(r); /* so that the next start has little to replay */
     }
     r->phase = HW_PHASE_STOPPING;
+    hw_watch_hub_stop(&r->watch);
     hw_apply_close(r);
     hw_reads_close(r);
     hw_forwards_close(r);
     hw_rebuild_close(r);
+    hw_leases_close(r);
+    hw_upkeep_close(r);
     hw_peers_close(r);
     hw_timer_stop(r->checkpoint.timer);
     hw_defer_init(&r->sweep, close_step);
@@ -207,8 +221,10 @@ void hw_replica_free(struct hw_replica *r)
     if (r->rebuild.loaded != NULL) {
         hw_hot_free(r->rebuild.loaded);
     }
+    hw_leases_free(r);
     hw_buf_free(&r->rebuild.pending);
     hw_buf_free(&r->rebuild.writing);
+    hw_watch_hub_close(&r->watch);
     free(r);
 }
 
@@ -289,6 +305,7 @@ void hw_replica_status(struct hw_replica *r, struct hw_replica_status *s)
         s->rebuild_done_bytes = r->rebuild.received_bytes;
         s->rebuild_total_bytes = r->rebuild.total_bytes;
     }
+    s->is_full = r->upkeep.quota.is_over;
     s->is_disk_failing = r->checkpoint.is_failing;
     if (s->is_disk_failing) {
         snprintf(s->disk_problem, sizeof s->disk_problem, "%s", hw_error_text(&r->checkpoint.e));

@@ -29,6 +29,12 @@ struct hw_replica_config {
     unsigned reads_max;    /* linearizable reads waiting */
     unsigned forwards_max; /* calls waiting for, or under way to, the hot node */
     unsigned scan_slice_keys;
+    unsigned watchers_max;            /* 0: the default, 100000 */
+    uint64_t watch_stall_ms;          /* a watcher that takes nothing for so long is ended; 0: the default, 30000 */
+    uint64_t state_bytes_max;         /* growth is refused beyond; 0: no bound */
+    uint64_t compaction_retention_ms; /* automatic compaction by age; 0: not by age */
+    hw_rev compaction_retention_revisions; /* and by number; 0: not by number */
+    uint64_t compaction_interval_ms;       /* how often it is looked at */
     bool is_bootstrap; /* write the first configuration (members) before starting, if the log is empty */
     struct hw_member members[HW_MEMBERS_MAX];
     size_t member_count;
@@ -69,6 +75,10 @@ struct hw_write {
 };
 int hw_write_encode(struct hw_write *w, const struct hw_cmd *cmd);
 int hw_replica_write(struct hw_replica *r, struct hw_write *w);
+
+/* False while the state is over state_bytes_max: then puts and lease grants are refused, before the log. Asked on the
+ * hot node; others follow whatever it has accepted. */
+bool hw_replica_may_grow(struct hw_replica *r);
 
 /* ---- reads ---- */
 
@@ -133,6 +143,7 @@ struct hw_replica_status {
     uint64_t image_age_ms; /* 0 while the image holds everything applied */
     uint64_t rebuild_done_bytes;
     uint64_t rebuild_total_bytes;
+    bool is_full;         /* the state has reached state_bytes_max and has not shrunk below 95 % of it */
     bool is_disk_failing; /* the last checkpoint failed; it is being retried */
     char disk_problem[256];
 };
@@ -146,6 +157,8 @@ struct hw_image_wait {
     TAILQ_ENTRY(hw_image_wait) link; /* private */
 };
 int hw_replica_image_wait(struct hw_replica *r, struct hw_image_wait *w);
+/* Remove what compaction has made unreachable, in memory and in the image, soon and in the background. */
+void hw_replica_defragment(struct hw_replica *r);
 const char *hw_replica_image_path(const struct hw_replica *r);
 /* The worker for image files: copies, reads and queries run there, in order with checkpoints. */
 struct hw_pool *hw_replica_pool(struct hw_replica *r);

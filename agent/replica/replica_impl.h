@@ -1,13 +1,17 @@
 /* Private to agent/replica: the struct behind replica.h and the parts that share it. One part, one file:
  * apply.c (log to state), checkpoint.c (state to image), read.c (linearizable reads), peers.c (connections),
- * forward.c (calls to the hot node), rebuild.c (image from a peer), replica.c (life).
+ * forward.c (calls to the hot node), rebuild.c (image from a peer), lease.c (when leases end), upkeep.c (bounds of the
+ * state), watch*.c (watchers), replica.c (life).
  */
 #ifndef HW_REPLICA_IMPL_H
 #define HW_REPLICA_IMPL_H
 
 #include <limits.h>
 
+#include "agent/replica/lease.h"
 #include "agent/replica/replica.h"
+#include "agent/replica/upkeep.h"
+#include "agent/replica/watch_hub.h"
 #include "storage/warm/image.h"
 #include "storage/warm/manifest.h"
 
@@ -113,6 +117,8 @@ struct hw_rebuild {
     uint64_t started_ms;
 };
 
+struct hw_leases; /* lease.c */
+
 enum hw_replica_phase { HW_PHASE_LOADING, HW_PHASE_MEMBER, HW_PHASE_STOPPING, HW_PHASE_FAILED };
 
 struct hw_replica {
@@ -156,6 +162,9 @@ struct hw_replica {
     struct hw_peer peers[HW_MEMBERS_MAX];
     struct hw_forwards forwards;
     struct hw_rebuild rebuild;
+    struct hw_watch_hub watch;
+    struct hw_leases *leases;
+    struct hw_upkeep upkeep;
 
     void (*on_closed)(void *ctx);
     void *on_closed_ctx;
@@ -218,6 +227,15 @@ void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id);
 /* After the swap. */
 void hw_rebuild_done(struct hw_replica *r);
 bool hw_rebuild_is_idle(const struct hw_replica *r);
+
+/* lease.c */
+void hw_leases_init(struct hw_replica *r);
+void hw_leases_close(struct hw_replica *r);
+void hw_leases_free(struct hw_replica *r);
+/* r->hot is a new state. */
+void hw_leases_attach(struct hw_replica *r);
+/* r->is_hot may have changed. */
+void hw_leases_refresh(struct hw_replica *r);
 
 /* replica.c */
 void hw_replica_maybe_closed(struct hw_replica *r);

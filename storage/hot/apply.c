@@ -12,6 +12,7 @@ struct hw_hot *hw_hot_new(void)
         return NULL;
     }
     hw_index_init(&h->index);
+    hw_lease_table_init(&h->leases);
     TAILQ_INIT(&h->pins);
     h->revision = 1;
     return h;
@@ -38,7 +39,7 @@ bool hw_hot_free_step(struct hw_hot *h, size_t budget)
 {
     hw_assert(budget > 0);
     hw_assert(TAILQ_EMPTY(&h->pins)); /* scans and hashers are closed before */
-    if (!free_keys(&h->index, &budget)) {
+    if (!hw_lease_table_free_step(&h->leases, &budget) || !free_keys(&h->index, &budget)) {
         return false;
     }
     while (h->dirty.count > 0) {
@@ -81,6 +82,13 @@ static int dispatch(struct hw_hot *h, uint64_t index, const struct hw_cmd *cmd, 
         return hw_registry_remove(h, cmd->node_id, cmd->wall_ms, index, code);
     case HW_CMD_EVENT:
         return hw_history_add(h, &cmd->event, cmd->wall_ms, index);
+    case HW_CMD_LEASE_GRANT:
+        return hw_lease_grant(h, cmd->grant.id, cmd->grant.ttl_s, index, code);
+    case HW_CMD_LEASE_REVOKE:
+        return hw_lease_revoke(h, cmd->revoke, index, code);
+    case HW_CMD_LEASE_CHECKPOINT:
+        hw_lease_checkpoint(h, cmd->checkpoint.leases, cmd->checkpoint.count, index);
+        return 0;
     case HW_CMD_TYPE_END:
         break;
     }
@@ -159,5 +167,5 @@ size_t hw_hot_version_count(const struct hw_hot *h)
 size_t hw_hot_bytes(const struct hw_hot *h)
 {
     return h->index.bytes + h->dirty.cap * sizeof h->dirty.at[0] + h->registry.cap * sizeof(struct hw_node) +
-           h->history.cap * sizeof(struct hw_event);
+           h->history.cap * sizeof(struct hw_event) + hw_lease_table_bytes(&h->leases);
 }

@@ -120,5 +120,8 @@ const char *hw_hot_check(const struct hw_hot *h)
     if (problem == NULL) {
         problem = check_dirty(h);
     }
-    return problem != NULL ? problem : check_registry(h);
+    if (problem == NULL) {
+        problem = check_registry(h);
+    }
+    return problem != NULL ? problem : hw_lease_table_problem(h);
 }

@@ -44,12 +44,12 @@ void hw_dirty_pop(struct hw_dirty *d)
 
 size_t hw_hot_dirty_count(const struct hw_hot *h)
 {
-    return h->dirty.count;
+    return h->dirty.count + h->leases.dirty_count;
 }
 
 size_t hw_hot_dirty_bytes(const struct hw_hot *h)
 {
-    return h->dirty.bytes;
+    return h->dirty.bytes + h->leases.dirty_count * sizeof(struct hw_lease_record);
 }
 
 static int copy_nodes(const struct hw_hot *h, struct hw_cut *c)
@@ -83,6 +83,17 @@ static int copy_events(const struct hw_hot *h, struct hw_cut *c)
     return 0;
 }
 
+static int make_room_for_leases(const struct hw_hot *h, struct hw_cut *c)
+{
+    if (h->leases.dirty_count > 0) {
+        c->leases = malloc(h->leases.dirty_count * sizeof c->leases[0]);
+        if (c->leases == NULL) {
+            return HW_ERR_NOMEM;
+        }
+    }
+    return 0;
+}
+
 int hw_hot_cut(struct hw_hot *h, struct hw_cut **cut)
 {
     struct hw_cut *c = calloc(1, sizeof *c);
@@ -90,7 +101,7 @@ int hw_hot_cut(struct hw_hot *h, struct hw_cut **cut)
     if (c == NULL) {
         return HW_ERR_NOMEM;
     }
-    if (copy_nodes(h, c) != 0 || copy_events(h, c) != 0) {
+    if (copy_nodes(h, c) != 0 || copy_events(h, c) != 0 || make_room_for_leases(h, c) != 0) {
         hw_cut_free(c);
         return HW_ERR_NOMEM;
     }
@@ -105,6 +116,8 @@ int hw_hot_cut(struct hw_hot *h, struct hw_cut **cut)
     c->nodes_changed = h->registry.is_changed;
     c->versions = h->dirty.at;
     c->version_count = h->dirty.count;
+    c->lease_count = h->leases.dirty_count;
+    hw_lease_table_take_dirty(&h->leases, c->leases);
     memset(&h->dirty, 0, sizeof h->dirty);
     h->registry.is_changed = false;
     h->last_cut.compacted = h->compacted;
@@ -124,5 +137,6 @@ void hw_cut_free(struct hw_cut *cut)
     free(cut->versions);
     free(cut->nodes);
     free(cut->events);
+    free(cut->leases);
     free(cut);
 }

@@ -10,6 +10,9 @@
  *                max_create                                           (varints of the two's complement)
  *     put      = flags:u8 key:bytes lease:varint value:bytes
  *     delete   = flags:u8 key:bytes range_end:bytes
+ *     grant      = id:u64 ttl_s:varint
+ *     revoke     = id:u64                                             (ids are random: a varint would be longer)
+ *     checkpoint = n (id:u64 remaining_s:varint)*
  */
 #include "storage/hot/command.h"
 
@@ -17,13 +20,14 @@
 #include <string.h>
 
 #include "agent/base/assert.h"
+#include "storage/hot/lease.h"
 
 enum { RANGE_KEYS_ONLY = 1, RANGE_COUNT_ONLY = 2, RANGE_FLAGS = 3 };
 enum { PUT_PREV_KV = 1, PUT_IGNORE_VALUE = 2, PUT_IGNORE_LEASE = 4, PUT_FLAGS = 7 };
 enum { DELETE_PREV_KV = 1, DELETE_FLAGS = 1 };
 
 /* The shortest encodings: they bound a count by the bytes that are left, before anything is allocated. */
-enum { COMPARE_BYTES_MIN = 5, OP_BYTES_MIN = 4 };
+enum { COMPARE_BYTES_MIN = 5, OP_BYTES_MIN = 4, REMAINING_BYTES_MIN = 9 };
 
 /* ---- encode ---- */
 
@@ -161,6 +165,26 @@ static void put_txn(struct encoder *c, const struct hw_txn *txn, unsigned depth)
     put_ops(c, txn->failure, txn->failure_count, depth);
 }
 
+static void put_seconds(struct encoder *c, int64_t seconds, int64_t min)
+{
+    if (seconds < min || seconds > HW_LEASE_TTL_MAX) {
+        c->is_refused = true;
+    }
+    put_i64(c, seconds);
+}
+
+static void put_checkpoint(struct encoder *c, const struct hw_lease_remaining *leases, size_t count)
+{
+    size_t left = HW_LEASE_CHECKPOINT_MAX;
+    if (!put_count(c, count, &left)) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        hw_buf_put_u64(c->out, (uint64_t)leases[i].id);
+        put_seconds(c, leases[i].remaining_s, 0);
+    }
+}
+
 static void put_body(struct encoder *c, const struct hw_cmd *cmd)
 {
     switch (cmd->type) {
@@ -188,6 +212,17 @@ static void put_body(struct encoder *c, const struct hw_cmd *cmd)
         hw_buf_put_u64(c->out, cmd->event.node_id);
         put_text(c, cmd->event.kind, sizeof cmd->event.kind);
         put_text(c, cmd->event.text, sizeof cmd->event.text);
+        break;
+    case HW_CMD_LEASE_GRANT:
+        c->is_refused = c->is_refused || cmd->grant.id <= 0;
+        hw_buf_put_u64(c->out, (uint64_t)cmd->grant.id);
+        put_seconds(c, cmd->grant.ttl_s, 1);
+        break;
+    case HW_CMD_LEASE_REVOKE:
+        hw_buf_put_u64(c->out, (uint64_t)cmd->revoke);
+        break;
+    case HW_CMD_LEASE_CHECKPOINT:
+        put_checkpoint(c, cmd->checkpoint.leases, cmd->checkpoint.count);
         break;
     default:
         c->is_refused = true;
@@ -401,6 +436,27 @@ static void get_txn(struct decoder *d, struct hw_txn *txn, unsigned depth)
     }
 }
 
+static int64_t get_seconds(struct decoder *d, int64_t min)
+{
+    int64_t seconds = get_i64(d);
+    if (seconds < min || seconds > HW_LEASE_TTL_MAX) {
+        d->r.failed = true;
+    }
+    return seconds;
+}
+
+static void get_checkpoint(struct decoder *d, struct hw_cmd *cmd)
+{
+    size_t left = HW_LEASE_CHECKPOINT_MAX;
+    struct hw_lease_remaining *leases =
+        get_array(d, &cmd->checkpoint.count, &left, REMAINING_BYTES_MIN, sizeof *leases);
+    cmd->checkpoint.leases = leases;
+    for (size_t i = 0; i < cmd->checkpoint.count && !has_failed(d); i++) {
+        leases[i].id = (int64_t)hw_reader_u64(&d->r);
+        leases[i].remaining_s = get_seconds(d, 0);
+    }
+}
+
 static void get_body(struct decoder *d, struct hw_cmd *cmd)
 {
     switch (cmd->type) {
@@ -428,6 +484,17 @@ static void get_body(struct decoder *d, struct hw_cmd *cmd)
         cmd->event.node_id = hw_reader_u64(&d->r);
         get_text(d, cmd->event.kind, sizeof cmd->event.kind);
         get_text(d, cmd->event.text, sizeof cmd->event.text);
+        break;
+    case HW_CMD_LEASE_GRANT:
+        cmd->grant.id = (int64_t)hw_reader_u64(&d->r);
+        d->r.failed = d->r.failed || cmd->grant.id <= 0;
+        cmd->grant.ttl_s = get_seconds(d, 1);
+        break;
+    case HW_CMD_LEASE_REVOKE:
+        cmd->revoke = (int64_t)hw_reader_u64(&d->r);
+        break;
+    case HW_CMD_LEASE_CHECKPOINT:
+        get_checkpoint(d, cmd);
         break;
     default:
         d->r.failed = true;
@@ -488,6 +555,8 @@ void hw_cmd_free(struct hw_cmd *cmd)
 {
     if (cmd->type == HW_CMD_TXN) {
         free_txn(&cmd->txn);
+    } else if (cmd->type == HW_CMD_LEASE_CHECKPOINT) {
+        free(cmd->checkpoint.leases);
     }
     memset(cmd, 0, sizeof *cmd);
 }

@@ -125,7 +125,7 @@ struct hw_event {
 #define HW_LEASE_CHECKPOINT_MAX 4096
 struct hw_lease_remaining {
     int64_t id;
-    int64_t remaining_s; /* 0: full again */
+    int64_t remaining_s; /* 0: full again; at most HW_LEASE_TTL_MAX */
 };
 
 struct hw_cmd {
@@ -142,8 +142,8 @@ struct hw_cmd {
         struct hw_node node; /* NODE_SET */
         uint64_t node_id;    /* NODE_REMOVE */
         struct {
-            int64_t id; /* > 0 */
-            int64_t ttl_s;
+            int64_t id;    /* > 0 */
+            int64_t ttl_s; /* 1 to HW_LEASE_TTL_MAX */
         } grant;
         int64_t revoke; /* lease id */
         struct {

@@ -40,13 +40,16 @@ void hw_compact_apply(struct hw_hot *h, hw_rev revision, uint64_t index, int *co
     }
 }
 
-/* Of the versions up to `revision` only the newest can still be read, and a tombstone there says no more than nothing
- * would. */
+/* At `revision` itself everything stays, tombstones too: a watcher may start there (as in etcd, server/storage/mvcc:
+ * a watch is refused below the compacted revision, and compaction keeps a tombstone of just that revision). Of the
+ * versions below only the newest can still be read, when `revision` did not write the key, and a tombstone there says
+ * no more than nothing would. */
 uint32_t hw_compact_unreachable(const struct hw_index_key *k, hw_rev revision)
 {
-    uint32_t n = hw_index_count_as_of(k, revision);
-    if (n == 0) {
-        return 0;
+    uint32_t n = hw_index_count_as_of(k, revision - 1);
+    bool is_superseded = n < k->count && hw_index_version(k, n)->mod_main == revision;
+    if (n == 0 || is_superseded) {
+        return n;
     }
     return hw_index_version(k, n - 1)->is_tombstone ? n : n - 1;
 }

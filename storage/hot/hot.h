@@ -20,6 +20,7 @@
 #include "storage/hot/record.h"
 
 struct hw_hot;
+struct hw_lease_record; /* lease.h */
 
 struct hw_hot *hw_hot_new(void); /* NULL: out of memory */
 void hw_hot_free(struct hw_hot *h);
@@ -49,7 +50,7 @@ struct hw_txn_result {
 
 /* code: 0, or HW_ERR_COMPACTED, HW_ERR_FUTURE, HW_ERR_NOTFOUND (key for ignore_*, node), HW_ERR_INVALID (shape of a
  * transaction, a node without id or name), HW_ERR_PRECONDITION (lease not found), HW_ERR_EXISTS (node name taken),
- * HW_ERR_EXHAUSTED (registry full). Nothing was changed then. */
+ * HW_ERR_EXHAUSTED (registry full); those of lease commands are in lease.h. Nothing was changed then. */
 struct hw_result {
     int code;
     hw_rev revision; /* of the state after the command */
@@ -122,8 +123,8 @@ hw_rev hw_hasher_compacted(const struct hw_hasher *hasher);
 void hw_hasher_close(struct hw_hasher *hasher);
 
 /* Fingerprint of the history that led here, for comparing replicas at one applied index: a running sum over every
- * version ever written and every change of compaction, registry, history and epoch (with its log index). O(1): apply
- * keeps it up to date; it is never reduced by compaction, and an image carries it as a counter. */
+ * version ever written and every change of compaction, registry, history, leases and epoch (with its log index). O(1):
+ * apply keeps it up to date; it is never reduced by compaction, and an image carries it as a counter. */
 uint64_t hw_hot_hash(const struct hw_hot *h);
 
 /* Physical removal of what compaction made unreachable, in steps. Cheap when there is nothing to do.
@@ -155,7 +156,8 @@ void hw_hot_set_feed(struct hw_hot *h, hw_feed_fn fn, void *ctx);
 /* ---- checkpoint ---- */
 
 /* What changed since the last cut: an immutable batch for the worker that brings the image up to `applied`.
- * Taking one is O(1) in the number of versions (the dirty array moves; registry and history are small copies).
+ * Taking one is O(1) in the number of versions (the dirty array moves; registry and history are small copies) and
+ * linear in the leases that changed.
  * When writing it failed, keep it and write it again before any later cut: cuts are a sequence. */
 struct hw_cut {
     uint64_t applied;
@@ -179,7 +181,7 @@ struct hw_cut {
 /* HW_ERR_NOMEM: nothing was taken, try again later. */
 int hw_hot_cut(struct hw_hot *h, struct hw_cut **cut);
 void hw_cut_free(struct hw_cut *cut); /* any thread */
-/* How many versions and bytes the next cut would hold. */
+/* How many records (versions and leases) and bytes the next cut would hold. */
 size_t hw_hot_dirty_count(const struct hw_hot *h);
 size_t hw_hot_dirty_bytes(const struct hw_hot *h);
 
@@ -199,7 +201,8 @@ struct hw_hot_counters {
     uint64_t event_seq;
     uint64_t hash;
 };
-/* Ends the load. HW_ERR_CORRUPT when what was loaded breaks an invariant (order, revisions beyond the counters). */
+/* Ends the load; attaches keys to their leases. HW_ERR_CORRUPT when what was loaded breaks an invariant (order,
+ * revisions beyond the counters, a key whose lease is not there), HW_ERR_NOMEM. */
 int hw_hot_load_finish(struct hw_hot *h, const struct hw_hot_counters *counters, struct hw_error *e);
 
 /* Every invariant of the structure, for tests and for debug builds: O(n). NULL when all hold, else the broken one. */

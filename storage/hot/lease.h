@@ -6,8 +6,12 @@
  * LEASE_CHECKPOINT (remaining time of many). A put names its lease; a put without one, or with another, detaches the
  * key from the old one; so does a delete. etcd's rules: https://etcd.io/docs/latest/learning/api/#lease-api
  *
+ * A revocation is not sliced: a lease with a million keys holds up the loop for as long as a transaction that deletes a
+ * million keys does. Its result holds no operations, only the revision.
+ *
  * Result codes: GRANT: HW_ERR_EXISTS (id in use), HW_ERR_EXHAUSTED (HW_LEASES_MAX). REVOKE: HW_ERR_NOTFOUND. PUT within
- * a transaction: HW_ERR_PRECONDITION (no such lease). CHECKPOINT ignores leases that are gone.
+ * a transaction: HW_ERR_PRECONDITION (no such lease). CHECKPOINT ignores leases that are gone and writes
+ * down no more than was granted.
  */
 #ifndef HW_HOT_LEASE_H
 #define HW_HOT_LEASE_H
@@ -35,8 +39,8 @@ int hw_hot_lease_next(const struct hw_hot *h, int64_t after, struct hw_lease_vie
 size_t hw_hot_lease_keys(const struct hw_hot *h, int64_t id, const struct hw_key_name *after, struct hw_key_name **keys,
                          size_t max);
 
-/* Called within apply when a lease came, went, or its remaining time was written down (`is_gone` tells). For the hot
- * node's clock. One listener. */
+/* Called within apply when a lease came, went, or its remaining time was written down, be it the same as before
+ * (`is_gone` tells; its keys went before it). For the hot node's clock. One listener; not called by a load. */
 typedef void (*hw_lease_fn)(void *ctx, const struct hw_lease_view *view, bool is_gone);
 void hw_hot_set_lease_feed(struct hw_hot *h, hw_lease_fn fn, void *ctx);
 
@@ -48,7 +52,7 @@ struct hw_lease_record {
     int64_t remaining_s;
     bool is_gone; /* in cuts: remove it */
 };
-/* Before hw_hot_load_finish, before or after the versions. */
+/* Before hw_hot_load_finish, before or after the versions. HW_ERR_CORRUPT (twice, or out of bounds), HW_ERR_NOMEM. */
 int hw_hot_load_lease(struct hw_hot *h, const struct hw_lease_record *record);
 
 #endif

@@ -47,6 +47,7 @@ int hw_hot_load_version(struct hw_hot *h, struct hw_version *v)
     if (v->mod_main > h->load.mod_max) {
         h->load.mod_max = v->mod_main;
     }
+    h->load.has_leased = h->load.has_leased || v->lease != 0;
     return 0;
 }
 
@@ -71,8 +72,47 @@ int hw_hot_load_event(struct hw_hot *h, const struct hw_event *event)
     return 0;
 }
 
+int hw_hot_load_lease(struct hw_hot *h, const struct hw_lease_record *record)
+{
+    int code;
+    struct hw_lease *lease;
+    if (record->id <= 0 || record->is_gone || record->ttl_s < 1 || record->ttl_s > HW_LEASE_TTL_MAX ||
+        record->remaining_s < 0 || record->remaining_s > record->ttl_s) {
+        return HW_ERR_CORRUPT;
+    }
+    if (hw_lease_table_add(&h->leases, record->id, record->ttl_s, &lease, &code) != 0) {
+        return HW_ERR_NOMEM;
+    }
+    if (code != 0) {
+        return HW_ERR_CORRUPT;
+    }
+    lease->remaining_s = record->remaining_s;
+    return 0;
+}
+
+/* The versions say which lease a key hangs on, and the leases may have come after them. */
+static int attach_keys(struct hw_hot *h, struct hw_error *e)
+{
+    struct hw_index_key *k = h->load.has_leased ? hw_index_first(&h->index) : NULL;
+    for (; k != NULL; k = hw_index_next(k)) {
+        const struct hw_version *v = hw_index_live(k);
+        int rc = v == NULL || v->lease == 0 ? 0 : hw_lease_attach_loaded(&h->leases, k, v->lease);
+        if (rc == HW_ERR_NOTFOUND) {
+            return hw_error_set(e, HW_ERR_CORRUPT,
+                                "load image: a key hangs on lease %" PRId64
+                                ", which is not there: restore it from another node",
+                                v->lease);
+        }
+        if (rc != 0) {
+            return hw_error_set(e, rc, "load image: out of memory");
+        }
+    }
+    return 0;
+}
+
 int hw_hot_load_finish(struct hw_hot *h, const struct hw_hot_counters *c, struct hw_error *e)
 {
+    int rc;
     if (c->revision < 1 || c->compacted < 0 || c->compacted > c->revision) {
         return hw_error_set(e, HW_ERR_CORRUPT,
                             "load image: revision %" PRId64 " and compacted revision %" PRId64
@@ -90,6 +130,10 @@ int hw_hot_load_finish(struct hw_hot *h, const struct hw_hot_counters *c, struct
                             "load image: it holds event %" PRIu64 " but says the last is %" PRIu64
                             ": restore it from another node",
                             h->history.seq, c->event_seq);
+    }
+    rc = attach_keys(h, e);
+    if (rc != 0) {
+        return rc;
     }
     h->applied = c->applied;
     h->revision = c->revision;

@@ -113,7 +113,7 @@ static int start_sort(struct hw_range_run *run)
         reverse(run->kvs, run->kv_count);
         return 0;
     }
-    if (hw_sort_start(&run->sort, run->kvs, run->kv_count, run->range.sort_target, is_descending) != 0) {
+    if (hw_sort_start(&run->sort, run->kvs, run->kv_count, hw_sort_by(run->range.sort_target), is_descending) != 0) {
         return HW_ERR_NOMEM;
     }
     run->kvs = NULL;

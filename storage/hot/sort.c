@@ -11,21 +11,52 @@ static int compare_numbers(int64_t a, int64_t b)
     return a < b ? -1 : a > b;
 }
 
-static int compare(const struct hw_version *a, const struct hw_version *b, enum hw_sort_target target)
+static int by_key(const struct hw_version *a, const struct hw_version *b)
+{
+    return hw_slice_cmp(hw_slice_of(a->key->data, a->key->len), hw_slice_of(b->key->data, b->key->len));
+}
+
+static int by_version(const struct hw_version *a, const struct hw_version *b)
+{
+    return compare_numbers(a->version, b->version);
+}
+
+static int by_create(const struct hw_version *a, const struct hw_version *b)
+{
+    return compare_numbers(a->create_main, b->create_main);
+}
+
+static int by_mod(const struct hw_version *a, const struct hw_version *b)
+{
+    return compare_numbers(a->mod_main, b->mod_main);
+}
+
+static int by_value(const struct hw_version *a, const struct hw_version *b)
+{
+    return hw_slice_cmp(hw_slice_of(a->value, a->value_len), hw_slice_of(b->value, b->value_len));
+}
+
+hw_sort_fn hw_sort_by(enum hw_sort_target target)
 {
     switch (target) {
     case HW_BY_KEY:
-        return hw_slice_cmp(hw_slice_of(a->key->data, a->key->len), hw_slice_of(b->key->data, b->key->len));
+        return by_key;
     case HW_BY_VERSION:
-        return compare_numbers(a->version, b->version);
+        return by_version;
     case HW_BY_CREATE:
-        return compare_numbers(a->create_main, b->create_main);
+        return by_create;
     case HW_BY_MOD:
-        return compare_numbers(a->mod_main, b->mod_main);
+        return by_mod;
     case HW_BY_VALUE:
-        return hw_slice_cmp(hw_slice_of(a->value, a->value_len), hw_slice_of(b->value, b->value_len));
+        return by_value;
     }
     hw_unreachable();
+}
+
+int hw_sort_by_write(const struct hw_version *a, const struct hw_version *b)
+{
+    int c = by_mod(a, b);
+    return c != 0 ? c : compare_numbers(a->mod_sub, b->mod_sub);
 }
 
 static size_t at_most(size_t a, size_t b)
@@ -43,8 +74,7 @@ static void begin_pair(struct hw_sort *s, size_t start)
     s->out = start;
 }
 
-int hw_sort_start(struct hw_sort *s, struct hw_version **array, size_t count, enum hw_sort_target target,
-                  bool is_descending)
+int hw_sort_start(struct hw_sort *s, struct hw_version **array, size_t count, hw_sort_fn compare, bool is_descending)
 {
     struct hw_version **to = malloc((count > 0 ? count : 1) * sizeof(struct hw_version *));
     if (to == NULL) {
@@ -55,7 +85,7 @@ int hw_sort_start(struct hw_sort *s, struct hw_version **array, size_t count, en
     s->to = to;
     s->count = count;
     s->width = 1;
-    s->target = target;
+    s->compare = compare;
     s->is_descending = is_descending;
     begin_pair(s, 0);
     return 0;
@@ -67,7 +97,7 @@ static bool is_left_next(const struct hw_sort *s)
     if (s->left == s->left_end || s->right == s->right_end) {
         return s->left < s->left_end;
     }
-    c = compare(s->from[s->left], s->from[s->right], s->target);
+    c = s->compare(s->from[s->left], s->from[s->right]);
     return s->is_descending ? c >= 0 : c <= 0;
 }
 

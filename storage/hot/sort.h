@@ -10,6 +10,11 @@
 #include "storage/hot/command.h"
 #include "storage/hot/record.h"
 
+typedef int (*hw_sort_fn)(const struct hw_version *a, const struct hw_version *b);
+hw_sort_fn hw_sort_by(enum hw_sort_target target);
+/* In the order of writing: main, then sub. */
+int hw_sort_by_write(const struct hw_version *a, const struct hw_version *b);
+
 struct hw_sort {
     struct hw_version **from; /* sorted runs of `width` */
     struct hw_version **to;   /* the same, merged in pairs, as far as `out` */
@@ -20,14 +25,13 @@ struct hw_sort {
     size_t left_end;
     size_t right_end;
     size_t out;
-    enum hw_sort_target target;
+    hw_sort_fn compare;
     bool is_descending;
 };
 
 /* Takes over `array` and its length; hw_sort_take gives back an array with the same elements. HW_ERR_NOMEM: nothing was
  * taken. */
-int hw_sort_start(struct hw_sort *s, struct hw_version **array, size_t count, enum hw_sort_target target,
-                  bool is_descending);
+int hw_sort_start(struct hw_sort *s, struct hw_version **array, size_t count, hw_sort_fn compare, bool is_descending);
 /* At most `budget` moves; true when done. */
 bool hw_sort_step(struct hw_sort *s, size_t budget);
 /* The array, sorted or not; the rest is freed. NULL when no sort was started. */

@@ -6,6 +6,7 @@
  *     compact.c   compaction, pins, sweep                  hash.c        fingerprint, hasher
  *     registry.c  nodes, history, tenure                   checkpoint.c  dirty versions, cuts
  *     load.c      from an image                            check.c       invariants
+ *     lease.c     leases and their keys                    changes.c     what was written between two revisions
  */
 #ifndef HW_HOT_STATE_H
 #define HW_HOT_STATE_H
@@ -14,6 +15,7 @@
 
 #include "storage/hot/hot.h"
 #include "storage/hot/index.h"
+#include "storage/hot/lease.h"
 
 /* Newer than any revision: what a transaction reads, its own writes included. */
 #define HW_REV_NEWEST INT64_MAX
@@ -49,6 +51,42 @@ struct hw_history {
     uint64_t seq; /* of the newest */
 };
 
+/* A key that hangs on a lease: its newest version exists and names the lease. The node of a key outlives that. */
+struct hw_lease_key {
+    union {
+        RB_ENTRY(hw_lease_key) link;
+        SLIST_ENTRY(hw_lease_key) spare; /* detached by a transaction that may have to take it back */
+    };
+    struct hw_index_key *key;
+};
+RB_HEAD(hw_lease_keys, hw_lease_key);
+SLIST_HEAD(hw_lease_spares, hw_lease_key);
+
+/* Most leases have one key, so the keys are a tree of small nodes and not an array or a table. A lease that is gone
+ * stays until the next cut, which has to say so. */
+struct hw_lease {
+    RB_ENTRY(hw_lease) link;
+    int64_t id;
+    int64_t ttl_s;
+    int64_t remaining_s;
+    struct hw_lease_keys keys;
+    size_t key_count;
+    STAILQ_ENTRY(hw_lease) dirty;
+    bool is_dirty;
+    bool is_gone;
+};
+RB_HEAD(hw_lease_tree, hw_lease);
+
+struct hw_lease_table {
+    struct hw_lease_tree tree; /* by id */
+    size_t count;              /* without those that are gone */
+    size_t key_count;          /* of all together */
+    STAILQ_HEAD(, hw_lease) dirty;
+    size_t dirty_count;
+    hw_lease_fn feed;
+    void *feed_ctx;
+};
+
 struct hw_hot {
     struct hw_index index;
     uint64_t applied;
@@ -59,6 +97,7 @@ struct hw_hot {
     uint64_t hot_node;
     struct hw_registry registry;
     struct hw_history history;
+    struct hw_lease_table leases;
     struct hw_dirty dirty;
     TAILQ_HEAD(, hw_pin) pins;
     hw_feed_fn feed;
@@ -75,6 +114,7 @@ struct hw_hot {
     struct {
         struct hw_index_key *last;
         hw_rev mod_max;
+        bool has_leased; /* a version names a lease */
     } load;
 };
 
@@ -82,6 +122,37 @@ struct hw_hot {
 /* Runs a decoded transaction. Returns 0 with the outcome in *code, or HW_ERR_NOMEM with the state as it was.
  * result may be NULL. */
 int hw_txn_apply(struct hw_hot *h, const struct hw_txn *txn, struct hw_result *result, int *code);
+
+/* Deletes every key of a lease in one revision, in key order. HW_ERR_NOMEM with the state as it was. */
+int hw_txn_revoke(struct hw_hot *h, struct hw_lease *lease);
+
+/* ---- lease.c ---- */
+void hw_lease_table_init(struct hw_lease_table *t);
+/* At most *budget records; true when all are gone. */
+bool hw_lease_table_free_step(struct hw_lease_table *t, size_t *budget);
+/* NULL: none of that id, or gone. */
+struct hw_lease *hw_lease_find(const struct hw_lease_table *t, int64_t id);
+/* A new lease, not dirty: for the load and the grant. As the commands below. */
+int hw_lease_table_add(struct hw_lease_table *t, int64_t id, int64_t ttl_s, struct hw_lease **lease, int *code);
+/* A key's newest version named `from` (0: none, or no version) and now names `to`. What is detached goes to spares.
+ * HW_ERR_NOMEM changes nothing. */
+int hw_lease_move(struct hw_lease_table *t, struct hw_index_key *k, int64_t from, int64_t to,
+                  struct hw_lease_spares *spares);
+/* Takes back a move with the same arguments, last one first. */
+void hw_lease_move_back(struct hw_lease_table *t, struct hw_index_key *k, int64_t from, int64_t to,
+                        struct hw_lease_spares *spares);
+struct hw_lease_key *hw_lease_first_key(struct hw_lease *lease); /* lowest; NULL: none */
+void hw_lease_spares_free(struct hw_lease_spares *spares);
+/* For the load: a key once more is no news. HW_ERR_NOTFOUND: no such lease. */
+int hw_lease_attach_loaded(struct hw_lease_table *t, struct hw_index_key *k, int64_t id);
+/* Each returns 0 with the outcome in *code, or HW_ERR_NOMEM with the state as it was. */
+int hw_lease_grant(struct hw_hot *h, int64_t id, int64_t ttl_s, uint64_t index, int *code);
+int hw_lease_revoke(struct hw_hot *h, int64_t id, uint64_t index, int *code);
+void hw_lease_checkpoint(struct hw_hot *h, const struct hw_lease_remaining *leases, size_t count, uint64_t index);
+/* Moves what changed into `out`, which has room for dirty_count. */
+void hw_lease_table_take_dirty(struct hw_lease_table *t, struct hw_lease_record *out);
+size_t hw_lease_table_bytes(const struct hw_lease_table *t);
+const char *hw_lease_table_problem(const struct hw_hot *h);
 
 /* ---- result.c ---- */
 /* Zeroed memory that lives as long as the result; NULL when out of memory. */

@@ -22,6 +22,7 @@ struct txn_run {
     uint32_t sub; /* writes so far */
     size_t dirty_start;
     uint64_t hash_start;
+    struct hw_lease_spares spares;
     bool *path; /* did the compares hold: one for each transaction on the way, the outer before the inner */
     size_t path_count;
     size_t path_cap;
@@ -143,11 +144,9 @@ static int find_path(struct txn_run *run, const struct hw_txn *txn)
 
 /* ---- 2: checks ---- */
 
-/* The seam for leases: which of them exist is part of the state, and there are none yet. */
 static bool has_lease(const struct hw_hot *h, int64_t lease)
 {
-    (void)h;
-    return lease == 0;
+    return lease == 0 || hw_lease_find(&h->leases, lease) != NULL;
 }
 
 static int check_put(const struct hw_hot *h, const struct hw_put *put)
@@ -180,13 +179,25 @@ static int check_path(struct txn_run *run, const struct hw_txn *txn)
 
 /* ---- 3: run ---- */
 
+static int64_t lease_of(const struct hw_index_key *k)
+{
+    const struct hw_version *v = hw_index_live(k);
+    return v == NULL ? 0 : v->lease;
+}
+
 /* Takes over the reference on v, also when it fails. */
 static int write_version(struct txn_run *run, struct hw_index_key *k, struct hw_version *v)
 {
     struct hw_hot *h = run->hot;
+    int64_t lease = lease_of(k);
     v->mod_main = run->main;
     v->mod_sub = run->sub;
-    if (hw_dirty_reserve(&h->dirty) != 0 || hw_index_link(&h->index, k, v) != 0) {
+    if (hw_dirty_reserve(&h->dirty) != 0 || hw_lease_move(&h->leases, k, lease, v->lease, &run->spares) != 0) {
+        hw_version_unref(v);
+        return HW_ERR_NOMEM;
+    }
+    if (hw_index_link(&h->index, k, v) != 0) {
+        hw_lease_move_back(&h->leases, k, lease, v->lease, &run->spares);
         hw_version_unref(v);
         return HW_ERR_NOMEM;
     }
@@ -286,6 +297,16 @@ static int run_put(struct txn_run *run, const struct hw_put *put, struct hw_op_r
     return rc;
 }
 
+static int write_tombstone(struct txn_run *run, struct hw_index_key *k)
+{
+    struct hw_version *v = hw_version_new(hw_index_name(k), (struct hw_slice){0});
+    if (v == NULL) {
+        return HW_ERR_NOMEM;
+    }
+    v->is_tombstone = true;
+    return write_version(run, k, v);
+}
+
 static int run_delete(struct txn_run *run, const struct hw_delete *del, struct hw_op_result *out)
 {
     struct hw_index *ix = &run->hot->index;
@@ -297,16 +318,10 @@ static int run_delete(struct txn_run *run, const struct hw_delete *del, struct h
     int rc = del->prev_kv ? run_range(run, &all, out) : 0;
     hw_index_bounds(ix, &span, &k, &stop);
     for (; k != stop && rc == 0; k = hw_index_next(k)) {
-        struct hw_version *v;
         if (hw_index_live(k) == NULL) {
             continue;
         }
-        v = hw_version_new(hw_index_name(k), (struct hw_slice){0});
-        if (v == NULL) {
-            return HW_ERR_NOMEM;
-        }
-        v->is_tombstone = true;
-        rc = write_version(run, k, v);
+        rc = write_tombstone(run, k);
         deleted++;
     }
     if (out != NULL) {
@@ -378,6 +393,7 @@ static void undo(struct txn_run *run)
         struct hw_version *v = h->dirty.at[h->dirty.count - 1];
         struct hw_index_key *k = hw_index_find(&h->index, hw_slice_of(v->key->data, v->key->len));
         hw_index_unlink_newest(&h->index, k);
+        hw_lease_move_back(&h->leases, k, lease_of(k), v->lease, &run->spares);
         if (k->count == 0) {
             hw_index_remove(&h->index, k);
         }
@@ -386,26 +402,30 @@ static void undo(struct txn_run *run)
     h->hash = run->hash_start;
 }
 
-static int run_path(struct txn_run *run, const struct hw_txn *txn)
+/* What was written takes effect, or is taken back when rc says that memory ended. */
+static int settle(struct txn_run *run, int rc)
 {
     struct hw_hot *h = run->hot;
-    int rc;
-    run->path_at = 0;
-    rc = run_txn(run, txn, run->result == NULL ? NULL : &run->result->txn);
     if (rc != 0) {
         undo(run);
-        return rc;
     }
-    if (run->sub > 0) {
+    hw_lease_spares_free(&run->spares);
+    if (rc == 0 && run->sub > 0) {
         h->revision = run->main;
         if (h->feed != NULL) {
             h->feed(h->feed_ctx, run->main, h->dirty.at + run->dirty_start, run->sub);
         }
     }
-    return 0;
+    return rc;
 }
 
-int hw_txn_apply(struct hw_hot *h, const struct hw_txn *txn, struct hw_result *result, int *code)
+static int run_path(struct txn_run *run, const struct hw_txn *txn)
+{
+    run->path_at = 0;
+    return settle(run, run_txn(run, txn, run->result == NULL ? NULL : &run->result->txn));
+}
+
+static struct txn_run start_run(struct hw_hot *h, struct hw_result *result)
 {
     struct txn_run run = {
         .hot = h,
@@ -415,6 +435,13 @@ int hw_txn_apply(struct hw_hot *h, const struct hw_txn *txn, struct hw_result *r
         .hash_start = h->hash,
         .path_cap = PATH_ROOM,
     };
+    SLIST_INIT(&run.spares);
+    return run;
+}
+
+int hw_txn_apply(struct hw_hot *h, const struct hw_txn *txn, struct hw_result *result, int *code)
+{
+    struct txn_run run = start_run(h, result);
     int rc;
     run.path = run.path_room;
     *code = hw_hot_check_txn(txn, HW_TXN_OPS_HARD_MAX, NULL);
@@ -432,6 +459,18 @@ int hw_txn_apply(struct hw_hot *h, const struct hw_txn *txn, struct hw_result *r
         free(run.path);
     }
     return rc;
+}
+
+int hw_txn_revoke(struct hw_hot *h, struct hw_lease *lease)
+{
+    struct txn_run run = start_run(h, NULL);
+    struct hw_lease_key *first;
+    int rc = 0;
+    /* Each tombstone takes its key off the lease. */
+    while (rc == 0 && (first = hw_lease_first_key(lease)) != NULL) {
+        rc = write_tombstone(&run, first->key);
+    }
+    return settle(&run, rc);
 }
 
 int hw_hot_read_txn(struct hw_hot *h, const struct hw_txn *txn, struct hw_result *result)

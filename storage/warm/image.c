@@ -182,8 +182,8 @@ static int compare_spans(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-/* Which versions of the cut did compaction make unreachable already? Those followed by another of the same key at or
- * below the compacted revision. Writing them would be undone by the next sweep. The last one of a key stays even when
+/* Which versions of the cut did compaction make unreachable already? Those followed by another of the same key below
+ * the compacted revision. Writing them would be undone by the next sweep. The last one of a key stays even when
  * it is a tombstone: it hides older rows of the image. Keys are told apart by address, which at worst keeps too much.
  * NULL: none, or no memory to find out; both are right. */
 static bool *find_unreachable(const struct hw_cut *cut)
@@ -191,7 +191,7 @@ static bool *find_unreachable(const struct hw_cut *cut)
     size_t count = 0;
     bool *skip = NULL;
     struct span *spans;
-    while (count < cut->version_count && cut->versions[count]->mod_main <= cut->compacted) {
+    while (count < cut->version_count && cut->versions[count]->mod_main < cut->compacted) {
         count++;
     }
     spans = count < 2 ? NULL : malloc(count * sizeof *spans);
@@ -234,7 +234,8 @@ static int write_cut(struct hw_db *db, const struct hw_cut *cut, struct hw_image
     int rc;
     if ((rc = insert_versions(db, cut, head, e)) != 0 ||
         (rc = hw_events_append(db, cut->events, cut->event_count, head->meta.counters.event_seq, &head->event_hash,
-                               e)) != 0) {
+                               e)) != 0 ||
+        (rc = hw_lease_rows_apply(db, cut->leases, cut->lease_count, &head->lease_hash, e)) != 0) {
         return rc;
     }
     if (cut->nodes_changed &&

@@ -131,15 +131,16 @@ static int hand_over(struct loader *l, struct hw_version *v, struct hw_error *e)
 }
 
 /* What compaction made unreachable may be in the image still, wholly or in part, until the sweep gets there; the state
- * gets what its rule leaves: up to the compacted revision only the newest version of a key, and that not when it is a
- * tombstone. So a version is handed over once the next one is known (NULL: there is none). */
+ * gets what its rule leaves: below the compacted revision only the newest version of a key that this revision did not
+ * write, and that not when it is a tombstone. So a version is handed over once the next one is known (NULL: there is
+ * none). */
 static int settle(struct loader *l, const struct hw_version *next, struct hw_error *e)
 {
     struct hw_version *v = l->pending;
     hw_rev compacted = l->head.meta.counters.compacted;
     bool is_followed = next != NULL && next->key == v->key && next->mod_main <= compacted;
     int rc;
-    if (v->mod_main <= compacted && (v->is_tombstone || is_followed)) {
+    if (v->mod_main < compacted && (v->is_tombstone || is_followed)) {
         hw_version_unref(v);
         l->pending = NULL;
         return 0;
@@ -204,12 +205,18 @@ static int load_event(void *ctx, const struct hw_event *event)
     return hw_hot_load_event(ctx, event);
 }
 
+static int load_lease(void *ctx, const struct hw_lease_record *lease)
+{
+    return hw_hot_load_lease(ctx, lease);
+}
+
 static int load_all(struct loader *l, struct hw_error *e)
 {
     int rc;
     if ((rc = hw_head_read(l->db, &l->head, e)) != 0 || (rc = read_table(l, e)) != 0 || (rc = read_index(l, e)) != 0 ||
         (rc = hw_registry_walk(l->db, &l->head, load_node, l->hot, e)) != 0 ||
-        (rc = hw_events_walk(l->db, &l->head, load_event, l->hot, e)) != 0) {
+        (rc = hw_events_walk(l->db, &l->head, load_event, l->hot, e)) != 0 ||
+        (rc = hw_lease_rows_walk(l->db, &l->head, load_lease, l->hot, e)) != 0) {
         return rc;
     }
     if ((rc = hw_hot_load_finish(l->hot, &l->head.meta.counters, e)) != 0) {
@@ -329,10 +336,10 @@ static int verify_all(struct hw_db *db, struct hw_image_head *head, struct hw_er
     int rc;
     if ((rc = quick_check(db, e)) != 0 || (rc = hw_schema_check(db, e)) != 0 || (rc = hw_head_read(db, head, e)) != 0 ||
         (rc = check_counters(db, head, e)) != 0 || (rc = verify_rows(db, head, e)) != 0 ||
-        (rc = hw_registry_walk(db, head, NULL, NULL, e)) != 0) {
+        (rc = hw_registry_walk(db, head, NULL, NULL, e)) != 0 || (rc = hw_events_walk(db, head, NULL, NULL, e)) != 0) {
         return rc;
     }
-    return hw_events_walk(db, head, NULL, NULL, e);
+    return hw_lease_rows_walk(db, head, NULL, NULL, e);
 }
 
 int hw_image_verify(struct hw_image *image, struct hw_image_meta *meta, struct hw_error *e)

@@ -179,6 +179,59 @@ int hw_events_append(struct hw_db *db, const struct hw_event *events, size_t cou
     return rc != 0 ? rc : drop_old_events(db, events[count - 1].seq, hash, e);
 }
 
+static void take_lease(struct hw_stmt *s, struct hw_lease_record *lease)
+{
+    *lease =
+        (struct hw_lease_record){.id = hw_stmt_i64(s, 0), .ttl_s = hw_stmt_i64(s, 1), .remaining_s = hw_stmt_i64(s, 2)};
+}
+
+/* The hash lets go of the row that was there. */
+static int forget_lease(struct hw_stmt *select, int64_t id, uint64_t *hash, struct hw_error *e)
+{
+    struct hw_lease_record old;
+    int rc;
+    hw_stmt_bind_i64(select, 1, id);
+    rc = hw_stmt_step(select, e);
+    if (rc > 0) {
+        take_lease(select, &old);
+        *hash -= hw_lease_hash(&old);
+        rc = hw_stmt_run(select, e);
+    }
+    return rc;
+}
+
+int hw_lease_rows_apply(struct hw_db *db, const struct hw_lease_record *leases, size_t count, uint64_t *hash,
+                        struct hw_error *e)
+{
+    struct hw_stmt *select;
+    struct hw_stmt *delete;
+    struct hw_stmt *insert;
+    int rc;
+    if (count == 0) {
+        return 0;
+    }
+    if ((rc = hw_db_stmt(db, "SELECT id, ttl_s, remaining_s FROM lease WHERE id = ?1", &select, e)) != 0 ||
+        (rc = hw_db_stmt(db, "DELETE FROM lease WHERE id = ?1", &delete, e)) != 0 ||
+        (rc = hw_db_stmt(db, "INSERT OR REPLACE INTO lease(id, ttl_s, remaining_s) VALUES(?1, ?2, ?3)", &insert, e)) !=
+            0) {
+        return rc;
+    }
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        struct hw_stmt *s = leases[i].is_gone ? delete : insert;
+        if ((rc = forget_lease(select, leases[i].id, hash, e)) != 0) {
+            return rc;
+        }
+        hw_stmt_bind_i64(s, 1, leases[i].id);
+        if (!leases[i].is_gone) {
+            hw_stmt_bind_i64(s, 2, leases[i].ttl_s);
+            hw_stmt_bind_i64(s, 3, leases[i].remaining_s);
+            *hash += hw_lease_hash(&leases[i]);
+        }
+        rc = hw_stmt_run(s, e);
+    }
+    return rc;
+}
+
 static int check_hash(struct hw_db *db, const char *table, uint64_t found, uint64_t expected, struct hw_error *e)
 {
     if (found != expected) {
@@ -226,4 +279,23 @@ int hw_events_walk(struct hw_db *db, const struct hw_image_head *head, hw_event_
         }
     }
     return rc != 0 ? rc : check_hash(db, "event", hash, head->event_hash, e);
+}
+
+int hw_lease_rows_walk(struct hw_db *db, const struct hw_image_head *head, hw_lease_row_fn fn, void *ctx,
+                       struct hw_error *e)
+{
+    struct hw_stmt *s;
+    struct hw_lease_record lease;
+    uint64_t hash = 0;
+    int rc = hw_db_stmt(db, "SELECT id, ttl_s, remaining_s FROM lease ORDER BY id", &s, e);
+    while (rc == 0 && (rc = hw_stmt_step(s, e)) > 0) {
+        take_lease(s, &lease);
+        hash += hw_lease_hash(&lease);
+        rc = fn == NULL ? 0 : fn(ctx, &lease);
+        if (rc != 0) {
+            hw_stmt_reset(s);
+            return hw_error_set(e, rc, "%s: load a row of table lease: %s", hw_db_path(db), hw_err_text(rc));
+        }
+    }
+    return rc != 0 ? rc : check_hash(db, "lease", hash, head->lease_hash, e);
 }

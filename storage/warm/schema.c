@@ -25,6 +25,8 @@ static const struct {
     {"event", "CREATE TABLE event(seq INTEGER PRIMARY KEY, log_index INTEGER NOT NULL, wall_ms INTEGER NOT NULL, "
               "epoch INTEGER NOT NULL, node_id TEXT NOT NULL, node TEXT NOT NULL, kind TEXT NOT NULL, "
               "text TEXT NOT NULL) STRICT"},
+    {"lease",
+     "CREATE TABLE lease(id INTEGER PRIMARY KEY, ttl_s INTEGER NOT NULL, remaining_s INTEGER NOT NULL) STRICT"},
     {"kv", "CREATE VIEW kv AS SELECT "
            "CASE WHEN instr(r.key, x'00') THEN r.key ELSE CAST(r.key AS TEXT) END AS key, "
            "CASE WHEN instr(r.value, x'00') THEN r.value ELSE CAST(r.value AS TEXT) END AS value, "
@@ -56,6 +58,7 @@ static const struct {
     FIELD("rows_hash", FIELD_HEX, meta.rows_hash),
     FIELD("registry_hash", FIELD_HEX, registry_hash),
     FIELD("event_hash", FIELD_HEX, event_hash),
+    FIELD("lease_hash", FIELD_HEX, lease_hash),
     FIELD("applied", FIELD_COUNT, meta.counters.applied),
     FIELD("revision", FIELD_COUNT, meta.counters.revision),
     FIELD("compacted", FIELD_COUNT, meta.counters.compacted),
@@ -159,6 +162,15 @@ uint64_t hw_event_hash(const struct hw_event *event)
     put_le(numbers + 24, event->epoch);
     put_le(numbers + 32, event->node_id);
     return hash_strings(XXH3_64bits(numbers, sizeof numbers), strings, hw_array_len(strings));
+}
+
+uint64_t hw_lease_hash(const struct hw_lease_record *lease)
+{
+    uint8_t numbers[24];
+    put_le(numbers, (uint64_t)lease->id);
+    put_le(numbers + 8, (uint64_t)lease->ttl_s);
+    put_le(numbers + 16, (uint64_t)lease->remaining_s);
+    return XXH3_64bits(numbers, sizeof numbers);
 }
 
 int hw_schema_create(struct hw_db *db, uint64_t cluster_id, struct hw_error *e)

@@ -3,14 +3,15 @@
  * HW_IMAGE_FORMAT when an older program would misread the result.
  *
  * Every byte that matters is under a hash: rows of `revision` under rows_hash, of `registry` under registry_hash, of
- * `event` under event_hash, and the head itself, these hashes included, under head_hash. The first three are sums
- * modulo 2^64, so that they follow inserts and deletes without reading the table again.
+ * `event` under event_hash, of `lease` under lease_hash, and the head itself, these hashes included, under head_hash.
+ * All but the last are sums modulo 2^64, so that they follow inserts and deletes without reading the table again.
  *
  * Errors: those of db.h; HW_ERR_CORRUPT for a head that is incomplete or does not fit its hash.
  */
 #ifndef HW_WARM_SCHEMA_H
 #define HW_WARM_SCHEMA_H
 
+#include "storage/hot/lease.h"
 #include "storage/warm/db.h"
 #include "storage/warm/image.h"
 
@@ -22,8 +23,9 @@ struct hw_image_head {
     struct hw_image_meta meta;
     uint64_t registry_hash;
     uint64_t event_hash;
+    uint64_t lease_hash;
     uint64_t last_id;       /* of `revision`, ever given: ids rise with (main, sub) and are never used again */
-    hw_rev swept;           /* every row that compaction up to here made unreachable is gone */
+    hw_rev swept;           /* the sweep for compaction up to here is done */
     uint64_t sweep_last_id; /* the sweep towards `compacted` has looked at rows up to this id */
 };
 
@@ -39,6 +41,7 @@ int hw_head_write(struct hw_db *db, const struct hw_image_head *head, struct hw_
 /* Each 64-bit hash of one row of the small tables. */
 uint64_t hw_node_hash(const struct hw_node *node);
 uint64_t hw_event_hash(const struct hw_event *event);
+uint64_t hw_lease_hash(const struct hw_lease_record *lease); /* whether it is gone has no part in it */
 
 /* Ids and hashes are kept as 16 hexadecimal digits, as the program prints them. */
 #define HW_HEX_SIZE 17

@@ -1,9 +1,10 @@
 /* Deleting what compaction made unreachable, a slice at a time.
  *
- * For a row r at or below the compacted revision, every older row of its key is unreachable, and so is r itself if it
- * is a tombstone. The ids of `revision` rise with (main, sub), so one walk over ids from where the last sweep ended
- * finds all of it; each row is looked at once in its life. The place is kept in the head, in the same transaction as
- * the deletes.
+ * For a row r below the compacted revision, every older row of its key is unreachable, and so is r itself if it is a
+ * tombstone. (What rows of the compacted revision itself replaced is left for the next sweep: those rows stay, so they
+ * would have to be looked at twice.) The ids of `revision` rise with (main, sub), so one walk over ids from where the
+ * last sweep ended finds all of it; each row is looked at once in its life. The place is kept in the head, in the same
+ * transaction as the deletes.
  *
  * Order matters: older rows of a key go before the tombstone that hides them, or a key would come back to life for
  * whoever loads the image between two slices.
@@ -86,7 +87,7 @@ static int sweep_rows(struct sweep *w, struct hw_error *e)
         return rc;
     }
     hw_stmt_bind_i64(row, 1, (int64_t)w->head.sweep_last_id);
-    while ((rc = hw_stmt_step(row, e)) > 0 && hw_stmt_i64(row, 1) <= w->head.meta.counters.compacted) {
+    while ((rc = hw_stmt_step(row, e)) > 0 && hw_stmt_i64(row, 1) < w->head.meta.counters.compacted) {
         if ((rc = sweep_row(w, row, e)) != 0) {
             hw_stmt_reset(row);
             return rc;

@@ -223,12 +223,6 @@ class Etcdctl(ClusterTest):
         self.assertIn("no leader endpoint given", self.error(hot, "move-leader", f"{target:x}"))
         self.out(hot, "put", "after-the-move", "1")
 
-    def test_watch_and_lease_say_that_they_are_not_there(self):
-        n = self.cluster.nodes[0]
-        code, out, err = etcdctl(n.client, "lease", "list")
-        self.assertNotEqual(code, 0)
-        self.assertIn("Unimplemented", err)
-
 
 class RealEtcd(unittest.TestCase):
     """The same script to a real etcd and to a node of each tier: every field of every answer but the identities."""

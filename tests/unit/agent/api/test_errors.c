@@ -20,6 +20,8 @@ static const struct {
     {HW_REFUSE_FUTURE, HW_GRPC_OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision"},
     {HW_REFUSE_NO_SPACE, HW_GRPC_RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"},
     {HW_REFUSE_LEASE_NOT_FOUND, HW_GRPC_NOT_FOUND, "etcdserver: requested lease not found"},
+    {HW_REFUSE_LEASE_EXISTS, HW_GRPC_FAILED_PRECONDITION, "etcdserver: lease already exists"},
+    {HW_REFUSE_LEASE_TTL_TOO_LARGE, HW_GRPC_OUT_OF_RANGE, "etcdserver: too large lease TTL"},
     {HW_REFUSE_MEMBER_NOT_FOUND, HW_GRPC_NOT_FOUND, "etcdserver: member not found"},
     {HW_REFUSE_REQUEST_TOO_LARGE, HW_GRPC_INVALID_ARGUMENT, "etcdserver: request is too large"},
     {HW_REFUSE_TOO_MANY_REQUESTS, HW_GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests"},

@@ -126,7 +126,7 @@ static void shapes_that_do_not_fit_are_refused(void)
          "f:2: node.data: is empty\n"},
         {ID "raft.tick_ms: 5\n",
          "f:3: \"raft.tick_ms\": is not a known key; known here: format, cluster, node, listen, advertise, insecure, "
-         "raft, image, limits, log, stop_timeout_ms\n"},
+         "raft, image, compaction, limits, log, stop_timeout_ms\n"},
         {ID "insecure: false\ninsecure: true\n", "f:4: insecure: is given twice; the first is in line 3\n"},
     };
     CHECK_FILES(files);
@@ -309,6 +309,7 @@ static void what_is_not_plain_yaml_is_refused_with_its_line(void)
         {ID "raft:\n\ttick_ms: 5\n", "f:4: a tab in the indentation; YAML is indented with spaces\n"},
         {"wrong: 1\nnode: {name: a\n",
          "f:1: wrong: is not a known key; known here: format, cluster, node, listen, advertise, insecure, raft, image, "
+         "compaction, "
          "limits, log, stop_timeout_ms\n"
          "f:3: not YAML: while parsing a flow mapping, did not find expected ',' or '}'; what follows was not read\n"},
         {ID "log: &x {level: info}\n", "f:3: anchors (&) are not read here; write the value where it is used\n"},
@@ -345,7 +346,7 @@ static void size_and_number_of_values_are_bounded(void)
     stpcpy(p, "]\n");
     check_file(big, strlen(big),
                "f:3: x: is not a known key; known here: format, cluster, node, listen, advertise, insecure, raft, "
-               "image, limits, log, stop_timeout_ms\n"
+               "image, compaction, limits, log, stop_timeout_ms\n"
                "f:1996: the file has more than 2000 values; reading stops here\n");
     free(big);
 }

@@ -92,6 +92,50 @@ int hotkit_compact(struct kit *k, hw_rev revision)
     return hotkit_apply(k, &(struct hw_cmd){.type = HW_CMD_COMPACT, .compact = revision}, NULL);
 }
 
+int hotkit_grant(struct kit *k, int64_t id, int64_t ttl_s)
+{
+    return hotkit_apply(k, &(struct hw_cmd){.type = HW_CMD_LEASE_GRANT, .grant = {id, ttl_s}}, NULL);
+}
+
+int hotkit_revoke(struct kit *k, int64_t id)
+{
+    return hotkit_apply(k, &(struct hw_cmd){.type = HW_CMD_LEASE_REVOKE, .revoke = id}, NULL);
+}
+
+int hotkit_remaining(struct kit *k, int64_t id, int64_t remaining_s)
+{
+    struct hw_lease_remaining one = {id, remaining_s};
+    return hotkit_apply(k, &(struct hw_cmd){.type = HW_CMD_LEASE_CHECKPOINT, .checkpoint = {&one, 1}}, NULL);
+}
+
+int hotkit_lease(struct kit *k, const char *key, int64_t id)
+{
+    struct hw_op op = hotkit_op_put(key, "leased");
+    op.put.lease = id;
+    return hotkit_txn(k, &(struct hw_txn){.success = &op, .success_count = 1}, NULL);
+}
+
+const char *hotkit_lease_text(struct kit *k, int64_t id)
+{
+    static char text[1024];
+    struct hw_lease_view view;
+    struct hw_key_name *key = NULL;
+    size_t at = 0;
+    int rc = hw_hot_lease(k->hot, id, &view);
+    if (rc != 0) {
+        return hw_err_name(rc);
+    }
+    while (hw_hot_lease_keys(k->hot, id, key, &key, 1) == 1) {
+        at += (size_t)snprintf(text + at, sizeof text - at, "%.*s ", (int)key->len, (const char *)key->data);
+    }
+    at += (size_t)snprintf(text + at, sizeof text - at, "/%zu %" PRId64, view.key_count, view.ttl_s);
+    if (view.remaining_s != 0) {
+        at += (size_t)snprintf(text + at, sizeof text - at, ",%" PRId64, view.remaining_s);
+    }
+    snprintf(text + at, sizeof text - at, "s");
+    return text;
+}
+
 void hotkit_sweep(struct kit *k, size_t budget)
 {
     while (hw_hot_sweep(k->hot, budget)) {
@@ -144,7 +188,11 @@ void hotkit_version_text(struct hw_buf *out, const struct hw_version *v, bool ke
         hw_buf_append_str(out, "=");
         hw_buf_append(out, v->value, v->value_len);
     }
-    hw_buf_printf(out, "(%" PRId64 ",%" PRId64 ",%" PRId64 ") ", v->create_main, v->mod_main, v->version);
+    hw_buf_printf(out, "(%" PRId64 ",%" PRId64 ",%" PRId64 ")", v->create_main, v->mod_main, v->version);
+    if (v->lease != 0) {
+        hw_buf_printf(out, "~%" PRId64, v->lease);
+    }
+    hw_buf_append_str(out, " ");
 }
 
 void hotkit_result_text(struct hw_buf *out, const struct hw_txn_result *txn)

@@ -4,7 +4,7 @@
 #ifndef HW_TEST_HOT_KIT_H
 #define HW_TEST_HOT_KIT_H
 
-#include "storage/hot/hot.h"
+#include "storage/hot/lease.h"
 
 struct kit {
     struct hw_hot *hot;
@@ -25,6 +25,13 @@ int hotkit_txn(struct kit *k, const struct hw_txn *txn, struct hw_result *r);
 int hotkit_put(struct kit *k, const char *key, const char *value);
 int hotkit_delete(struct kit *k, const char *key, struct hw_slice range_end);
 int hotkit_compact(struct kit *k, hw_rev revision);
+int hotkit_grant(struct kit *k, int64_t id, int64_t ttl_s);
+int hotkit_revoke(struct kit *k, int64_t id);
+int hotkit_remaining(struct kit *k, int64_t id, int64_t remaining_s);
+/* A put that names a lease. */
+int hotkit_lease(struct kit *k, const char *key, int64_t id);
+/* "a b /2 10s": keys and key count, time to live, and what is left of it (",3") unless it is full; "NOTFOUND". */
+const char *hotkit_lease_text(struct kit *k, int64_t id);
 /* Until there is nothing left that may go. */
 void hotkit_sweep(struct kit *k, size_t budget);
 
@@ -39,7 +46,7 @@ const char *hotkit_range(struct kit *k, const struct hw_range *range, size_t bud
 const char *hotkit_all(struct kit *k, hw_rev revision);
 const char *hotkit_scan_text(const struct hw_scan *scan, bool keys_only);
 
-/* One version in full, for comparisons: "key=value(create,mod,version)". Appends. */
+/* One version in full, for comparisons: "key=value(create,mod,version)", and "~7" when it has lease 7. Appends. */
 void hotkit_version_text(struct hw_buf *out, const struct hw_version *v, bool keys_only);
 /* A whole result, in full. Appends. */
 void hotkit_result_text(struct hw_buf *out, const struct hw_txn_result *txn);

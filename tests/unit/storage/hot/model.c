@@ -85,6 +85,7 @@ static void model_write(struct model *m, struct mkey *k, const struct mversion *
     real->mod_sub = mine->sub;
     real->create_main = mine->create;
     real->version = mine->version;
+    real->lease = mine->lease;
     real->is_tombstone = mine->is_tombstone;
     mine->hash = hw_version_hash(real);
     hw_version_unref(real);
@@ -98,7 +99,11 @@ static void model_version_text(struct hw_buf *out, const struct mkey *k, const s
         hw_buf_append_str(out, "=");
         hw_buf_append(out, v->value, v->value_len);
     }
-    hw_buf_printf(out, "(%" PRId64 ",%" PRId64 ",%" PRId64 ") ", v->create, v->main, v->version);
+    hw_buf_printf(out, "(%" PRId64 ",%" PRId64 ",%" PRId64 ")", v->create, v->main, v->version);
+    if (v->lease != 0) {
+        hw_buf_printf(out, "~%" PRId64, v->lease);
+    }
+    hw_buf_append_str(out, " ");
 }
 
 static int64_t sort_number(const struct mversion *v, enum hw_sort_target target)
@@ -173,7 +178,7 @@ uint64_t model_hash(struct model *m, hw_rev rev)
         struct mkey *k = &m->keys[i];
         for (size_t j = 0; j < k->count && k->at[j].main <= rev; j++) {
             bool is_newest_below = j + 1 == k->count || k->at[j + 1].main > m->compacted;
-            bool is_reachable = k->at[j].main > m->compacted || (is_newest_below && !k->at[j].is_tombstone);
+            bool is_reachable = k->at[j].main >= m->compacted || (is_newest_below && !k->at[j].is_tombstone);
             hash += is_reachable ? k->at[j].hash : 0;
         }
     }
@@ -272,8 +277,11 @@ static bool is_true(const struct hw_compare *c, const struct mversion *v)
         }
         order = hw_slice_cmp(hw_slice_of(v->value, v->value_len), c->value);
     } else {
-        if (v != NULL && c->target != HW_CMP_LEASE) {
-            number = c->target == HW_CMP_VERSION ? v->version : c->target == HW_CMP_CREATE ? v->create : v->main;
+        if (v != NULL) {
+            number = c->target == HW_CMP_VERSION  ? v->version
+                     : c->target == HW_CMP_CREATE ? v->create
+                     : c->target == HW_CMP_LEASE  ? v->lease
+                                                  : v->main;
         }
         order = number < c->number ? -1 : number > c->number;
     }
@@ -305,6 +313,11 @@ static bool have_compares_held(struct model *m, const struct hw_txn *txn, hw_rev
     return true;
 }
 
+static bool has_lease(struct model *m, int64_t id)
+{
+    return id == 0 || (id <= MODEL_LEASES && m->leases[id - 1].is_there);
+}
+
 static int model_check(struct model *m, const struct hw_txn *txn)
 {
     bool ok = have_compares_held(m, txn, m->revision);
@@ -322,7 +335,7 @@ static int model_check(struct model *m, const struct hw_txn *txn)
         } else if (op->type == HW_OP_PUT) {
             bool is_there = model_as_of(model_key(m, op->put.key), m->revision) != NULL;
             code = (op->put.ignore_value || op->put.ignore_lease) && !is_there ? HW_ERR_NOTFOUND
-                   : op->put.lease != 0                                        ? HW_ERR_PRECONDITION
+                   : !has_lease(m, op->put.lease)                              ? HW_ERR_PRECONDITION
                                                                                : 0;
         }
     }
@@ -340,6 +353,9 @@ static void model_put(struct model *m, const struct hw_put *put, struct hw_buf *
         if (put->prev_kv) {
             model_version_text(out, k, before, false);
         }
+    }
+    if (!put->ignore_lease) {
+        v.lease = put->lease;
     }
     if (!put->ignore_value) {
         v.value_len = (uint8_t)put->value.len;
@@ -403,4 +419,63 @@ int model_txn(struct model *m, const struct hw_txn *txn, struct hw_buf *out)
         m->revision += m->sub > 0;
     }
     return code;
+}
+
+int model_grant(struct model *m, int64_t id, int64_t ttl_s)
+{
+    if (has_lease(m, id)) {
+        return HW_ERR_EXISTS;
+    }
+    m->leases[id - 1] = (struct mlease){.is_there = true, .ttl_s = ttl_s};
+    return 0;
+}
+
+int model_revoke(struct model *m, int64_t id)
+{
+    struct mversion tombstone = {.is_tombstone = true};
+    if (!has_lease(m, id)) {
+        return HW_ERR_NOTFOUND;
+    }
+    m->sub = 0;
+    for (int i = 0; i < MODEL_KEYS; i++) {
+        const struct mversion *v = model_as_of(&m->keys[i], INT64_MAX);
+        if (v != NULL && v->lease == id) {
+            model_write(m, &m->keys[i], &tombstone);
+        }
+    }
+    m->revision += m->sub > 0;
+    m->leases[id - 1].is_there = false;
+    return 0;
+}
+
+void model_remaining(struct model *m, const struct hw_lease_remaining *leases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (has_lease(m, leases[i].id)) {
+            struct mlease *lease = &m->leases[leases[i].id - 1];
+            lease->remaining_s = leases[i].remaining_s < lease->ttl_s ? leases[i].remaining_s : lease->ttl_s;
+        }
+    }
+}
+
+void model_lease_text(struct model *m, int64_t id, struct hw_buf *out)
+{
+    const struct mlease *lease = &m->leases[id - 1];
+    int count = 0;
+    if (!lease->is_there) {
+        hw_buf_append_str(out, "NOTFOUND");
+        return;
+    }
+    for (int i = 0; i < MODEL_KEYS; i++) {
+        const struct mversion *v = model_as_of(&m->keys[i], INT64_MAX);
+        if (v != NULL && v->lease == id) {
+            hw_buf_printf(out, "%s ", m->keys[i].name);
+            count++;
+        }
+    }
+    hw_buf_printf(out, "/%d %" PRId64, count, lease->ttl_s);
+    if (lease->remaining_s != 0) {
+        hw_buf_printf(out, ",%" PRId64, lease->remaining_s);
+    }
+    hw_buf_append_str(out, "s");
 }

@@ -8,12 +8,14 @@
 
 #define MODEL_KEYS 48 /* all keys that are ever written */
 #define MODEL_VALUE_MAX 8
+#define MODEL_LEASES 6 /* their ids are 1 to so many */
 
 struct mversion {
     hw_rev main;
     uint32_t sub;
     hw_rev create;
     int64_t version;
+    int64_t lease;
     bool is_tombstone;
     uint8_t value_len;
     uint8_t value[MODEL_VALUE_MAX];
@@ -27,8 +29,15 @@ struct mkey {
     size_t cap;
 };
 
+struct mlease {
+    bool is_there;
+    int64_t ttl_s;
+    int64_t remaining_s;
+};
+
 struct model {
     struct mkey keys[MODEL_KEYS]; /* sorted */
+    struct mlease leases[MODEL_LEASES];
     hw_rev revision;
     hw_rev compacted;
     uint32_t sub; /* writes of the transaction under way */
@@ -41,6 +50,12 @@ void model_free(struct model *m);
 void model_range(struct model *m, const struct hw_range *r, hw_rev rev, struct hw_buf *out);
 /* The hash of the state at `rev`. */
 uint64_t model_hash(struct model *m, hw_rev rev);
+/* The codes of the commands. */
+int model_grant(struct model *m, int64_t id, int64_t ttl_s);
+int model_revoke(struct model *m, int64_t id);
+void model_remaining(struct model *m, const struct hw_lease_remaining *leases, size_t count);
+/* What hotkit_lease_text answers. Appends. */
+void model_lease_text(struct model *m, int64_t id, struct hw_buf *out);
 /* The code of a transaction; when it is 0, what it answers is appended. */
 int model_txn(struct model *m, const struct hw_txn *txn, struct hw_buf *out);
 

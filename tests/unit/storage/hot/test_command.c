@@ -31,6 +31,12 @@ static void random_text(struct hw_rng *r, char *out, size_t size)
     out[len] = '\0';
 }
 
+static int64_t random_seconds(struct hw_rng *r, int64_t min)
+{
+    int64_t s = random_number(r);
+    return s < min ? min : s > HW_LEASE_TTL_MAX ? HW_LEASE_TTL_MAX : s;
+}
+
 static void random_txn(struct hw_rng *r, struct hw_txn *txn, unsigned depth);
 
 static void random_op(struct hw_rng *r, struct hw_op *op, unsigned depth)
@@ -121,6 +127,20 @@ static void random_command(struct hw_rng *r, struct hw_cmd *cmd)
         break;
     case HW_CMD_NODE_REMOVE:
         cmd->node_id = hw_rng_next(r);
+        break;
+    case HW_CMD_LEASE_GRANT:
+        cmd->grant.id = 1 + (int64_t)(hw_rng_next(r) >> (1 + hw_rng_below(r, 62)));
+        cmd->grant.ttl_s = random_seconds(r, 1);
+        break;
+    case HW_CMD_LEASE_REVOKE:
+        cmd->revoke = random_number(r);
+        break;
+    case HW_CMD_LEASE_CHECKPOINT:
+        cmd->checkpoint.count = hw_rng_is_chance(r, 5) ? 200 : hw_rng_below(r, 4);
+        cmd->checkpoint.leases = calloc(cmd->checkpoint.count + 1, sizeof *cmd->checkpoint.leases);
+        for (size_t i = 0; i < cmd->checkpoint.count; i++) {
+            cmd->checkpoint.leases[i] = (struct hw_lease_remaining){random_number(r), random_seconds(r, 0)};
+        }
         break;
     default:
         cmd->event.node_id = hw_rng_next(r);
@@ -235,6 +255,8 @@ static int decode_body(enum hw_cmd_type type, struct hw_slice body)
 
 static void bad_commands_are_refused(void)
 {
+    /* One more than there may be, all of them there. */
+    static const uint8_t many_leases[2 + (HW_LEASE_CHECKPOINT_MAX + 1) * 9] = {0x81, 0x20};
     static const struct {
         const char *what;
         enum hw_cmd_type type;
@@ -258,6 +280,16 @@ static void bad_commands_are_refused(void)
          {(const uint8_t *)"12345678\x02"
                            "a\0\x00\x00",
           13}},
+        {"lease 0", HW_CMD_LEASE_GRANT, {(const uint8_t *)"\0\0\0\0\0\0\0\0\x05", 9}},
+        {"negative lease", HW_CMD_LEASE_GRANT, {(const uint8_t *)"\0\0\0\0\0\0\0\x80\x05", 9}},
+        {"no time to live", HW_CMD_LEASE_GRANT, {(const uint8_t *)"\x01\0\0\0\0\0\0\0\x00", 9}},
+        {"time to live too long", HW_CMD_LEASE_GRANT, {(const uint8_t *)"\x01\0\0\0\0\0\0\0\x81\xb4\xc4\xc3\x21", 13}},
+        {"half a lease", HW_CMD_LEASE_REVOKE, {(const uint8_t *)"\x01\0\0\0", 4}},
+        {"more leases than bytes", HW_CMD_LEASE_CHECKPOINT, {(const uint8_t *)"\x02\x01\0\0\0\0\0\0\0\x05", 10}},
+        {"more leases than allowed", HW_CMD_LEASE_CHECKPOINT, {many_leases, sizeof many_leases}},
+        {"negative time left",
+         HW_CMD_LEASE_CHECKPOINT,
+         {(const uint8_t *)"\x01\x01\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 19}},
         {"kind too long",
          HW_CMD_EVENT,
          {(const uint8_t *)"12345678\x20"
@@ -273,6 +305,8 @@ static void bad_commands_are_refused(void)
     }
     CHECK_EQ(decode_body(HW_CMD_TXN, S("\x00\x01\x02\x07\x01k\x00\x00\x00")), 0);
     CHECK_EQ(decode_body(HW_CMD_COMPACT, S("\x05")), 0);
+    CHECK_EQ(decode_body(HW_CMD_LEASE_GRANT, S("\x01\0\0\0\0\0\0\0\x80\xb4\xc4\xc3\x21")), 0);
+    CHECK_EQ(decode_body(HW_CMD_LEASE_CHECKPOINT, S("\x01\x01\0\0\0\0\0\0\0\x00")), 0);
 }
 
 static void a_newer_format_is_named_as_such(void)
@@ -333,6 +367,13 @@ static void an_encoder_refuses_what_a_decoder_would(void)
     CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
     cmd = (struct hw_cmd){.type = HW_CMD_EVENT};
     memset(cmd.event.kind, 'x', sizeof cmd.event.kind);
+    CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
+    cmd = (struct hw_cmd){.type = HW_CMD_LEASE_GRANT, .grant = {0, 5}};
+    CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
+    cmd.grant.id = 1;
+    cmd.grant.ttl_s = HW_LEASE_TTL_MAX + 1;
+    CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
+    cmd = (struct hw_cmd){.type = HW_CMD_LEASE_CHECKPOINT, .checkpoint = {NULL, HW_LEASE_CHECKPOINT_MAX + 1}};
     CHECK_EQ(hw_cmd_encode(&cmd, &b), HW_ERR_INVALID);
     CHECK_EQ(b.len, 0);
     hw_buf_free(&b);

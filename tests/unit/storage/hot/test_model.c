@@ -36,10 +36,11 @@ struct world {
     struct hw_version **image; /* everything that was cut */
     size_t image_count;
     size_t image_cap;
+    struct hw_lease_record leases[MODEL_LEASES]; /* of the image; id 0: none */
     struct hw_buf expected;
     struct hw_buf got;
     size_t failures;
-    size_t seen[8]; /* how often each outcome came up: a run that never does a thing proves nothing about it */
+    size_t seen[11]; /* how often each outcome came up: a run that never does a thing proves nothing about it */
 };
 
 enum {
@@ -48,6 +49,9 @@ enum {
     SEEN_COMPACTED,
     SEEN_FUTURE,
     SEEN_NOTFOUND,
+    SEEN_NO_LEASE,
+    SEEN_REVOKED,
+    SEEN_REVOKED_EMPTY,
     SEEN_NESTED,
     SEEN_SWEPT,
     SEEN_RELOADED
@@ -130,7 +134,7 @@ static struct hw_put random_put(struct world *w)
         p.value.len = 0;
     }
     p.ignore_lease = below(w, 20) == 0;
-    p.lease = !p.ignore_lease && below(w, 200) == 0 ? 7 : 0;
+    p.lease = !p.ignore_lease && below(w, 4) == 0 ? 1 + (int64_t)below(w, MODEL_LEASES) : 0;
     return p;
 }
 
@@ -143,7 +147,9 @@ static struct hw_compare random_compare(struct world *w)
         c.value = random_value(w);
     } else if (c.target == HW_CMP_VERSION) {
         c.number = (int64_t)below(w, 4);
-    } else if (c.target != HW_CMP_LEASE) {
+    } else if (c.target == HW_CMP_LEASE) {
+        c.number = (int64_t)below(w, MODEL_LEASES);
+    } else {
         c.number = below(w, 2) == 0 ? 0 : w->model.revision - (hw_rev)below(w, 50);
     }
     return c;
@@ -223,7 +229,8 @@ static void run_txn(struct world *w, struct hw_cmd *cmd)
             : code == HW_ERR_INVALID   ? SEEN_DUPLICATE
             : code == HW_ERR_COMPACTED ? SEEN_COMPACTED
             : code == HW_ERR_FUTURE    ? SEEN_FUTURE
-                                       : SEEN_NOTFOUND]++;
+            : code == HW_ERR_NOTFOUND  ? SEEN_NOTFOUND
+                                       : SEEN_NO_LEASE]++;
     hw_result_free(&r);
 }
 
@@ -246,6 +253,53 @@ static void step_single(struct world *w)
         op = (struct hw_op){.type = HW_OP_DELETE, .del = {random_key(w), random_end(w), true}};
     }
     run_txn(w, &cmd);
+}
+
+static void step_lease(struct world *w)
+{
+    int64_t id = 1 + (int64_t)below(w, MODEL_LEASES);
+    struct hw_cmd cmd = {.type = HW_CMD_LEASE_GRANT, .grant = {id, 1 + (int64_t)below(w, 9)}};
+    struct hw_lease_remaining remaining[3];
+    hw_rev before = w->model.revision;
+    int code = 0;
+    switch (below(w, 8)) {
+    case 0:
+        cmd = (struct hw_cmd){.type = HW_CMD_LEASE_REVOKE, .revoke = id};
+        code = model_revoke(&w->model, id);
+        w->seen[w->model.revision > before ? SEEN_REVOKED : SEEN_REVOKED_EMPTY] += code == 0;
+        break;
+    case 1:
+        for (size_t i = 0; i < hw_array_len(remaining); i++) {
+            remaining[i] = (struct hw_lease_remaining){1 + (int64_t)below(w, MODEL_LEASES), (int64_t)below(w, 12)};
+        }
+        cmd = (struct hw_cmd){.type = HW_CMD_LEASE_CHECKPOINT,
+                              .checkpoint = {remaining, below(w, hw_array_len(remaining) + 1)}};
+        model_remaining(&w->model, remaining, cmd.checkpoint.count);
+        break;
+    default:
+        code = model_grant(&w->model, id, cmd.grant.ttl_s);
+    }
+    expect(w, hotkit_apply(&w->kit, &cmd, NULL) == code, "code of a lease command");
+    expect(w, hw_hot_revision(w->kit.hot) == w->model.revision, "revision after a lease command");
+}
+
+static void compare_leases(struct world *w)
+{
+    struct hw_lease_view view = {.id = INT64_MIN};
+    size_t count = 0;
+    for (int64_t id = 1; id <= MODEL_LEASES; id++) {
+        hw_buf_clear(&w->expected);
+        hw_buf_clear(&w->got);
+        model_lease_text(&w->model, id, &w->expected);
+        hw_buf_append_str(&w->got, hotkit_lease_text(&w->kit, id));
+        expect(w, is_same_text(w), "a lease");
+        if (w->model.leases[id - 1].is_there) {
+            count++;
+            expect(w, hw_hot_lease_next(w->kit.hot, view.id, &view) == 0 && view.id == id, "the next lease");
+        }
+    }
+    expect(w, hw_hot_lease_next(w->kit.hot, view.id, &view) == HW_ERR_NOTFOUND, "the end of the leases");
+    expect(w, hw_hot_lease_count(w->kit.hot) == count, "count of the leases");
 }
 
 static void scan_text(struct hw_buf *out, const struct hw_scan *scan, bool keys_only)
@@ -341,7 +395,7 @@ static void prune_image(struct world *w, hw_rev compacted)
         bool is_newest = i + 1 == w->image_count || w->image[i + 1]->mod_main > compacted ||
                          !hw_slice_is_equal(hw_slice_of(v->key->data, v->key->len),
                                             hw_slice_of(w->image[i + 1]->key->data, w->image[i + 1]->key->len));
-        if (v->mod_main <= compacted && (!is_newest || v->is_tombstone)) {
+        if (v->mod_main < compacted && (!is_newest || v->is_tombstone)) {
             hw_version_unref(v);
         } else {
             w->image[kept++] = v;
@@ -363,9 +417,22 @@ static void take_cut(struct world *w, struct hw_hot_counters *c)
         w->image[w->image_count++] = hw_version_ref(cut->versions[i]);
     }
     prune_image(w, cut->compacted);
+    for (size_t i = 0; i < cut->lease_count; i++) {
+        const struct hw_lease_record *r = &cut->leases[i];
+        w->leases[r->id - 1] = r->is_gone ? (struct hw_lease_record){0} : *r;
+    }
     *c = (struct hw_hot_counters){cut->applied,  cut->revision,  cut->compacted, cut->epoch,
                                   cut->hot_node, cut->event_seq, cut->hash};
     hw_cut_free(cut);
+}
+
+static void load_leases(struct world *w, struct hw_hot *loaded)
+{
+    for (size_t i = 0; i < MODEL_LEASES; i++) {
+        if (w->leases[i].id != 0) {
+            expect(w, hw_hot_load_lease(loaded, &w->leases[i]) == 0, "load of a lease");
+        }
+    }
 }
 
 /* Cut, load a fresh state from all cuts, and go on with either of the two: they must be the same. */
@@ -375,9 +442,16 @@ static void step_reload(struct world *w)
     struct hw_hot_counters c;
     uint64_t hash;
     bool is_busy = w->hasher.hasher != NULL;
+    bool are_leases_first = below(w, 2) == 0;
     take_cut(w, &c);
+    if (are_leases_first) {
+        load_leases(w, loaded);
+    }
     for (size_t i = 0; i < w->image_count; i++) {
         expect(w, hw_hot_load_version(loaded, hw_version_ref(w->image[i])) == 0, "load of a version");
+    }
+    if (!are_leases_first) {
+        load_leases(w, loaded);
     }
     expect(w, hw_hot_load_finish(loaded, &c, NULL) == 0, "end of a load");
     expect(w, hw_hot_check(loaded) == NULL, "invariants of a loaded state");
@@ -395,14 +469,17 @@ static void step_reload(struct world *w)
         w->kit.hot = loaded;
     }
     expect(w, hotkit_hash(&w->kit, 0, 7) == hash, "hash of a loaded state");
+    compare_leases(w);
     w->seen[SEEN_RELOADED]++;
 }
 
 static void step(struct world *w)
 {
     uint64_t dice = below(w, 1000);
-    if (dice < 500) {
+    if (dice < 440) {
         step_single(w);
+    } else if (dice < 500) {
+        step_lease(w);
     } else if (dice < 700) {
         step_txn(w);
     } else if (dice < 900) {
@@ -419,6 +496,7 @@ static void step(struct world *w)
         step_reload(w);
     } else {
         expect(w, hw_hot_check(w->kit.hot) == NULL, "invariants");
+        compare_leases(w);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/base/assert.h"
+#include "storage/hot/changes.h"
 #include "tests/unit/hw_test.h"
 #include "tests/unit/storage/hot/kit.h"
 #include "tests/unit/storage/hot/nomem.h"
@@ -33,6 +34,9 @@ struct picture {
     size_t dirty_bytes;
     size_t nodes;
     size_t events;
+    size_t leases;
+    char lease_1[1024];
+    char lease_2[1024];
 };
 
 static struct picture picture_of(struct kit *k)
@@ -49,6 +53,9 @@ static struct picture picture_of(struct kit *k)
     p.dirty_bytes = hw_hot_dirty_bytes(k->hot);
     p.nodes = hw_hot_node_count(k->hot);
     p.events = hw_hot_event_count(k->hot);
+    p.leases = hw_hot_lease_count(k->hot);
+    snprintf(p.lease_1, sizeof p.lease_1, "%s", hotkit_lease_text(k, 1));
+    snprintf(p.lease_2, sizeof p.lease_2, "%s", hotkit_lease_text(k, 2));
     return p;
 }
 
@@ -106,6 +113,47 @@ static void a_transaction_that_runs_out_changes_nothing(void)
         CHECK(sweep_command(&k, &cmd, with_result != 0) > 30);
         hotkit_close(&k);
     }
+}
+
+/* Keys that come to a lease, leave it, change it and stay, some of them twice. */
+static void leases_that_run_out_are_as_they_were(void)
+{
+    static struct kit k;
+    struct hw_op put = hotkit_op_put("k03", "there and gone");
+    struct hw_op del = hotkit_op_delete("k0", "k08");
+    struct hw_txn first = {.success = &put, .success_count = 1};
+    struct hw_txn second = {.success = &del, .success_count = 1};
+    struct hw_op ops[] = {hotkit_op_txn(&first),     hotkit_op_txn(&second),    hotkit_op_put("k10", "moves"),
+                          hotkit_op_put("k11", "1"), hotkit_op_put("k12", "2"), hotkit_op_put("new", "3")};
+    struct hw_cmd txn = {.type = HW_CMD_TXN, .txn = {.success = ops, .success_count = hw_array_len(ops)}};
+    struct hw_cmd grant = {.type = HW_CMD_LEASE_GRANT, .grant = {3, 10}};
+    struct hw_cmd revoke = {.type = HW_CMD_LEASE_REVOKE, .revoke = 1};
+    struct hw_lease_remaining left = {2, 3};
+    struct hw_cmd checkpoint = {.type = HW_CMD_LEASE_CHECKPOINT, .checkpoint = {&left, 1}};
+    char key[8];
+    if (!nomem_is_available()) {
+        return;
+    }
+    fill(&k);
+    hotkit_grant(&k, 1, 10);
+    hotkit_grant(&k, 2, 10);
+    for (int i = 0; i < 20; i++) {
+        snprintf(key, sizeof key, "k%02d", i);
+        hotkit_lease(&k, key, 1 + i % 2);
+    }
+    put.put.lease = 1;
+    ops[2].put.lease = 2;
+    ops[3].put.ignore_lease = true;
+    ops[5].put.lease = 1;
+    CHECK(sweep_command(&k, &txn, true) > 20);
+    CHECK_STR(hotkit_lease_text(&k, 1), "k08 k14 k16 k18 new /5 10s");
+    CHECK_STR(hotkit_lease_text(&k, 2), "k09 k10 k11 k13 k15 k17 k19 /7 10s");
+    CHECK(sweep_command(&k, &grant, false) > 1);
+    CHECK(sweep_command(&k, &checkpoint, false) > 1);
+    CHECK(sweep_command(&k, &revoke, true) > 5);
+    CHECK_STR(hotkit_lease_text(&k, 1), "NOTFOUND");
+    CHECK_STR(hotkit_lease_text(&k, 2), "k09 k10 k11 k13 k15 k17 k19 /7 10,3s");
+    hotkit_close(&k);
 }
 
 /* More transactions on the way than the path has room for by itself. */
@@ -181,6 +229,33 @@ static void readers_that_run_out_can_be_closed(void)
     hotkit_close(&k);
 }
 
+static void changes_that_run_out_can_be_closed(void)
+{
+    static struct kit k;
+    bool has_failed = true;
+    unsigned failures = 0;
+    if (!nomem_is_available()) {
+        return;
+    }
+    fill(&k);
+    for (unsigned n = 1; has_failed; n++) {
+        struct hw_changes *ch;
+        int rc;
+        nomem_arm(n);
+        rc = hw_changes_start(k.hot, OPEN_END, OPEN_END, 1, 100, &ch);
+        while (rc == 0 && (rc = hw_changes_step(ch, 10)) > 0) {
+            rc = 0;
+        }
+        has_failed = nomem_disarm();
+        failures += has_failed;
+        CHECK_EQ(rc, has_failed ? HW_ERR_NOMEM : 0);
+        hw_changes_close(ch);
+        CHECK_EQ(hw_hot_open_scans(k.hot), 0);
+    }
+    CHECK(failures >= 4);
+    hotkit_close(&k);
+}
+
 static void a_cut_that_runs_out_takes_nothing(void)
 {
     static struct kit k;
@@ -193,13 +268,17 @@ static void a_cut_that_runs_out_takes_nothing(void)
     fill(&k);
     hotkit_apply(&k, &event, NULL);
     hotkit_apply(&k, &node, NULL);
+    hotkit_grant(&k, 1, 10);
+    hotkit_grant(&k, 2, 10);
+    hotkit_revoke(&k, 2);
     for (unsigned n = 1; cut == NULL; n++) {
         nomem_arm(n);
-        CHECK_EQ(hw_hot_cut(k.hot, &cut), n <= 3 ? HW_ERR_NOMEM : 0);
+        CHECK_EQ(hw_hot_cut(k.hot, &cut), n <= 4 ? HW_ERR_NOMEM : 0);
         CHECK(nomem_disarm() == (cut == NULL));
-        CHECK_EQ(hw_hot_dirty_count(k.hot), cut == NULL ? 70 : 0);
+        CHECK_EQ(hw_hot_dirty_count(k.hot), cut == NULL ? 72 : 0);
     }
     CHECK(cut->version_count == 70 && cut->event_count == 2 && cut->nodes_changed);
+    CHECK(cut->lease_count == 2 && !cut->leases[0].is_gone && cut->leases[1].is_gone);
     hw_cut_free(cut);
     hotkit_close(&k);
 }
@@ -237,6 +316,47 @@ static void a_load_that_runs_out_leaves_the_version_with_the_caller(void)
     hotkit_close(&k);
 }
 
+/* The end of a load attaches keys; called again, it goes on where memory ended. */
+static void the_end_of_a_load_that_runs_out_may_be_tried_again(void)
+{
+    static struct kit k;
+    static struct kit loaded;
+    struct hw_hot_counters c = {.revision = 7};
+    struct hw_cut *cut;
+    int rc = HW_ERR_NOMEM;
+    unsigned failures = 0;
+    if (!nomem_is_available()) {
+        return;
+    }
+    hotkit_open(&k);
+    hotkit_open(&loaded);
+    hotkit_grant(&k, 1, 10);
+    for (int i = 0; i < 6; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        hotkit_lease(&k, key, 1);
+    }
+    REQUIRE(hw_hot_cut(k.hot, &cut) == 0);
+    for (size_t i = 0; i < cut->version_count; i++) {
+        REQUIRE(hw_hot_load_version(loaded.hot, hw_version_ref(cut->versions[i])) == 0);
+    }
+    nomem_arm(1);
+    CHECK_EQ(hw_hot_load_lease(loaded.hot, &cut->leases[0]), HW_ERR_NOMEM);
+    nomem_disarm();
+    REQUIRE(hw_hot_load_lease(loaded.hot, &cut->leases[0]) == 0);
+    while (rc == HW_ERR_NOMEM) {
+        nomem_arm(3);
+        rc = hw_hot_load_finish(loaded.hot, &c, NULL);
+        failures += nomem_disarm();
+    }
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(failures, 2);
+    CHECK_STR(hotkit_lease_text(&loaded, 1), "k0 k1 k2 k3 k4 k5 /6 10s");
+    hw_cut_free(cut);
+    hotkit_close(&k);
+    hotkit_close(&loaded);
+}
+
 static void the_rest_says_so(void)
 {
     struct hw_txn txn = {0};
@@ -267,7 +387,8 @@ static void the_rest_says_so(void)
     }
 }
 
-HW_SUITE(hot_nomem, HW_CASE(a_transaction_that_runs_out_changes_nothing),
+HW_SUITE(hot_nomem, HW_CASE(a_transaction_that_runs_out_changes_nothing), HW_CASE(leases_that_run_out_are_as_they_were),
          HW_CASE(a_long_path_that_runs_out_changes_nothing), HW_CASE(registry_and_history_that_run_out_change_nothing),
-         HW_CASE(readers_that_run_out_can_be_closed), HW_CASE(a_cut_that_runs_out_takes_nothing),
-         HW_CASE(a_load_that_runs_out_leaves_the_version_with_the_caller), HW_CASE(the_rest_says_so))
+         HW_CASE(readers_that_run_out_can_be_closed), HW_CASE(changes_that_run_out_can_be_closed),
+         HW_CASE(a_cut_that_runs_out_takes_nothing), HW_CASE(a_load_that_runs_out_leaves_the_version_with_the_caller),
+         HW_CASE(the_end_of_a_load_that_runs_out_may_be_tried_again), HW_CASE(the_rest_says_so))

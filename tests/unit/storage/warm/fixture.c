@@ -6,6 +6,8 @@
 #include <xxhash.h>
 
 #include "agent/base/assert.h"
+#include "storage/hot/changes.h"
+#include "storage/hot/lease.h"
 
 void fixture_init(struct fixture *f)
 {
@@ -52,10 +54,45 @@ void fixture_delete(struct fixture *f, const char *key)
     apply_op(f, &op);
 }
 
+void fixture_put_and_delete(struct fixture *f, const char *key)
+{
+    struct hw_op put = {.type = HW_OP_PUT, .put = {.key = hw_slice_str(key)}};
+    struct hw_op del = {.type = HW_OP_DELETE, .del = {.key = hw_slice_str(key)}};
+    struct hw_txn first = {.success = &put, .success_count = 1};
+    struct hw_txn second = {.success = &del, .success_count = 1};
+    struct hw_op both[] = {{.type = HW_OP_TXN, .txn = &first}, {.type = HW_OP_TXN, .txn = &second}};
+    apply(f, &(struct hw_cmd){.type = HW_CMD_TXN, .txn = {.success = both, .success_count = 2}});
+}
+
 void fixture_compact(struct fixture *f, hw_rev revision)
 {
     struct hw_cmd cmd = {.type = HW_CMD_COMPACT, .compact = revision};
     apply(f, &cmd);
+}
+
+void fixture_grant(struct fixture *f, int64_t id, int64_t ttl_s)
+{
+    apply(f, &(struct hw_cmd){.type = HW_CMD_LEASE_GRANT, .grant = {id, ttl_s}});
+}
+
+void fixture_revoke(struct fixture *f, int64_t id)
+{
+    apply(f, &(struct hw_cmd){.type = HW_CMD_LEASE_REVOKE, .revoke = id});
+}
+
+void fixture_remaining(struct fixture *f, int64_t id, int64_t remaining_s)
+{
+    struct hw_lease_remaining one = {id, remaining_s};
+    apply(f, &(struct hw_cmd){.type = HW_CMD_LEASE_CHECKPOINT, .checkpoint = {&one, 1}});
+}
+
+void fixture_put_leased(struct fixture *f, const char *key, const char *value, int64_t lease)
+{
+    struct hw_op op = {.type = HW_OP_PUT};
+    op.put.key = hw_slice_str(key);
+    op.put.value = hw_slice_str(value);
+    op.put.lease = lease;
+    apply_op(f, &op);
 }
 
 void fixture_node(struct fixture *f, uint64_t id, const char *name)
@@ -159,6 +196,37 @@ static uint64_t mix(uint64_t hash, const void *data, size_t len)
     return XXH3_64bits_withSeed(data, len, hash);
 }
 
+static uint64_t hash_changes(struct hw_hot *hot, uint64_t hash)
+{
+    struct hw_slice all = hw_slice_of("", 1);
+    struct hw_changes *ch;
+    struct hw_version *const *at;
+    size_t count;
+    hw_assert(hw_changes_start(hot, all, all, hw_hot_compacted(hot), INT64_MAX, &ch) == 0);
+    while (hw_changes_step(ch, 1000) > 0) {
+    }
+    at = hw_changes_at(ch, &count);
+    for (size_t i = 0; i < count; i++) {
+        hash = hash * 31 + hw_version_hash(at[i]);
+    }
+    hw_changes_close(ch);
+    return hash;
+}
+
+static uint64_t hash_leases(const struct hw_hot *hot, uint64_t hash)
+{
+    struct hw_lease_view view = {.id = INT64_MIN};
+    while (hw_hot_lease_next(hot, view.id, &view) == 0) {
+        struct hw_key_name *key = NULL;
+        uint64_t numbers[] = {(uint64_t)view.id, (uint64_t)view.ttl_s, (uint64_t)view.remaining_s, view.key_count};
+        hash = mix(hash, numbers, sizeof numbers);
+        while (hw_hot_lease_keys(hot, view.id, key, &key, 1) == 1) {
+            hash = mix(hash, key->data, key->len);
+        }
+    }
+    return hash;
+}
+
 uint64_t fixture_digest(struct hw_hot *hot)
 {
     uint64_t numbers[] = {hw_hot_applied(hot), (uint64_t)hw_hot_revision(hot), (uint64_t)hw_hot_compacted(hot),
@@ -167,6 +235,7 @@ uint64_t fixture_digest(struct hw_hot *hot)
     for (hw_rev r = hw_hot_compacted(hot) > 0 ? hw_hot_compacted(hot) : 1; r <= hw_hot_revision(hot); r++) {
         hash = hash * 31 + hash_range(hot, r);
     }
+    hash = hash_leases(hot, hash_changes(hot, hash));
     for (size_t i = 0; i < hw_hot_node_count(hot); i++) {
         const struct hw_node *node = hw_hot_node_at(hot, i);
         hash = mix(hash, &node->id, sizeof node->id);

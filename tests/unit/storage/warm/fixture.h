@@ -15,6 +15,13 @@ struct fixture {
 void fixture_init(struct fixture *f);
 void fixture_close(struct fixture *f);
 void fixture_put(struct fixture *f, const char *key, const char *value);
+/* Without the lease, the put is refused by the state, which is no failure here. */
+void fixture_put_leased(struct fixture *f, const char *key, const char *value, int64_t lease);
+void fixture_grant(struct fixture *f, int64_t id, int64_t ttl_s);
+void fixture_revoke(struct fixture *f, int64_t id);
+void fixture_remaining(struct fixture *f, int64_t id, int64_t remaining_s);
+/* Put and deleted again, in one revision. */
+void fixture_put_and_delete(struct fixture *f, const char *key);
 void fixture_delete(struct fixture *f, const char *key);
 void fixture_compact(struct fixture *f, hw_rev revision);
 void fixture_node(struct fixture *f, uint64_t id, const char *name);
@@ -29,7 +36,8 @@ const char *fixture_path(const char *folder, const char *name);
 char *fixture_slurp(const char *path, size_t *len);
 void fixture_spill(const char *path, const void *data, size_t len);
 void fixture_copy_file(const char *from, const char *to);
-/* Everything that a state answers, as one number: every version of every key, registry, history, counters. */
+/* Everything that a state answers, as one number: every version of every key, what a watcher
+ * from the compacted revision on is told, leases and their keys, registry, history, counters. */
 uint64_t fixture_digest(struct hw_hot *hot);
 /* Open, verify, load; 0 when all went well. The image must name the cluster. */
 int fixture_reopen(const char *path, struct hw_image_meta *meta, uint64_t *digest, struct hw_error *e);

@@ -39,6 +39,9 @@ static void scene_init(struct scene *s)
         fixture_put(&s->f, key, "an old value that takes some room in the file");
     }
     fixture_node(&s->f, 1, "alpha");
+    fixture_grant(&s->f, 1, 60);
+    fixture_grant(&s->f, 2, 60);
+    fixture_put_leased(&s->f, "leased", "1", 1);
     REQUIRE(fixture_checkpoint(&s->f, image, &e) == 0);
     hw_image_close(image);
     s->old_digest = fixture_digest(s->f.hot);
@@ -51,6 +54,10 @@ static void scene_init(struct scene *s)
         }
     }
     fixture_node(&s->f, 2, "beta");
+    fixture_revoke(&s->f, 1);
+    fixture_remaining(&s->f, 2, 30);
+    fixture_grant(&s->f, 3, 60);
+    fixture_put_leased(&s->f, "leased", "2", 3);
     fixture_event(&s->f, "node-added", "beta joined");
     fixture_compact(&s->f, 50);
     REQUIRE(hw_hot_cut(s->f.hot, &s->cut) == 0);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent/base/rng.h"
+#include "storage/hot/lease.h"
 #include "tests/unit/hw_test.h"
 #include "tests/unit/storage/warm/fixture.h"
 
@@ -42,7 +43,15 @@ static void a_state_comes_back_as_it_was_cut(void)
     fixture_node(&f, 0xf000000000000001ull, "alpha");
     fixture_hot(&f, 0xf000000000000001ull, 7);
     fixture_event(&f, "promoted", "alpha became hot");
+    fixture_grant(&f, 1, 60);
+    fixture_grant(&f, INT64_MAX, HW_LEASE_TTL_MAX);
+    fixture_grant(&f, 3, 5);
+    fixture_put_leased(&f, "l", "1", 3);
     CHECK_EQ(fixture_checkpoint(&f, image, &e), 0);
+    fixture_revoke(&f, 3);
+    fixture_remaining(&f, 1, 17);
+    fixture_grant(&f, 4, 5);
+    fixture_put_leased(&f, "m", "1", INT64_MAX);
     fixture_put(&f, "a", "2");
     fixture_delete(&f, "b");
     fixture_put(&f, "b", "again");
@@ -59,7 +68,7 @@ static void a_state_comes_back_as_it_was_cut(void)
     CHECK_EQ(meta.counters.hot_node, 0xf000000000000001ull);
     CHECK_EQ(meta.counters.epoch, 7);
     CHECK_EQ(meta.written_wall_ms, 1700000000999ull);
-    CHECK_EQ(meta.row_count, 6);
+    CHECK_EQ(meta.row_count, 9);
     fixture_close(&f);
 }
 
@@ -75,6 +84,7 @@ static void a_cut_that_is_contained_is_skipped(void)
     REQUIRE(hw_image_open(path, FIXTURE_CLUSTER, &image, &e) == 0);
     fixture_put(&f, "a", "1");
     fixture_event(&f, "kind", "text");
+    fixture_grant(&f, 5, 60);
     REQUIRE(hw_hot_cut(f.hot, &cut) == 0);
     CHECK_EQ(hw_image_apply(image, cut, 1, &e), 0);
     CHECK_EQ(hw_image_apply(image, cut, 2, &e), 0);
@@ -133,8 +143,17 @@ static void any_mix_of_cuts_and_sweeps_keeps_the_state(void)
         for (uint64_t n = hw_rng_below(&rng, 12); n > 0; n--) {
             char key[16];
             snprintf(key, sizeof key, "key-%d", (int)hw_rng_below(&rng, 9));
+            int64_t lease = 1 + (int64_t)hw_rng_below(&rng, 4);
             if (hw_rng_is_chance(&rng, 35)) {
                 fixture_delete(&f, key);
+            } else if (hw_rng_is_chance(&rng, 30)) {
+                fixture_put_leased(&f, key, "leased", lease);
+            } else if (hw_rng_is_chance(&rng, 30)) {
+                fixture_grant(&f, lease, 9);
+            } else if (hw_rng_is_chance(&rng, 20)) {
+                fixture_revoke(&f, lease);
+            } else if (hw_rng_is_chance(&rng, 20)) {
+                fixture_remaining(&f, lease, (int64_t)hw_rng_below(&rng, 9));
             } else {
                 fixture_put(&f, key, hw_rng_is_chance(&rng, 20) ? "" : key + 4);
             }
@@ -156,6 +175,7 @@ static void any_mix_of_cuts_and_sweeps_keeps_the_state(void)
         REQUIRE(digest == fixture_digest(f.hot));
         REQUIRE(hw_image_open(path, FIXTURE_CLUSTER, &image, &e) == 0);
     }
+    fixture_put(&f, "last", ""); /* what the compacted revision itself wrote or replaced would stay */
     fixture_compact(&f, hw_hot_revision(f.hot));
     CHECK_EQ(fixture_checkpoint(&f, image, &e), 0);
     while ((rc = hw_image_sweep(image, 7, &e)) > 0) {
@@ -163,6 +183,40 @@ static void any_mix_of_cuts_and_sweeps_keeps_the_state(void)
     CHECK_EQ(rc, 0);
     REQUIRE(hw_image_verify(image, &meta, &e) == 0);
     CHECK_EQ(meta.row_count, hw_hot_key_count(f.hot));
+    hw_image_close(image);
+    fixture_close(&f);
+}
+
+/* A watcher may start at the compacted revision: what it wrote stays through cut, sweep and load. */
+static void what_the_compacted_revision_wrote_stays(void)
+{
+    const char *path = fixture_path(hw_test_dir(), "image.db");
+    struct hw_image *image;
+    struct hw_image_meta meta;
+    struct hw_error e = {0};
+    struct fixture f;
+    uint64_t digest = 0;
+    fixture_init(&f);
+    REQUIRE(hw_image_open(path, FIXTURE_CLUSTER, &image, &e) == 0);
+    for (int i = 0; i < 4; i++) {
+        fixture_put(&f, "a", "1");
+        fixture_put(&f, "b", "1");
+        if (i % 2 == 0) {
+            CHECK_EQ(fixture_checkpoint(&f, image, &e), 0);
+        }
+        fixture_put_and_delete(&f, "a");
+        if (i < 2) {
+            fixture_delete(&f, "b");
+        }
+        fixture_compact(&f, hw_hot_revision(f.hot));
+        CHECK_EQ(fixture_checkpoint(&f, image, &e), 0);
+        while (hw_image_sweep(image, 2, &e) > 0) {
+        }
+        hw_image_close(image);
+        REQUIRE(fixture_reopen(path, &meta, &digest, &e) == 0);
+        CHECK_EQ(digest, fixture_digest(f.hot));
+        REQUIRE(hw_image_open(path, FIXTURE_CLUSTER, &image, &e) == 0);
+    }
     hw_image_close(image);
     fixture_close(&f);
 }
@@ -272,6 +326,9 @@ static void a_changed_table_or_row_is_found(void)
         "UPDATE registry SET peer_address = 'elsewhere:2380'",
         "DELETE FROM registry",
         "UPDATE event SET text = 'nothing happened'",
+        "UPDATE lease SET remaining_s = 9",
+        "DELETE FROM lease",
+        "INSERT INTO lease(id, ttl_s, remaining_s) VALUES(9, 60, 0)",
         "UPDATE meta SET value = value + 1 WHERE name = 'applied'",
         "UPDATE meta SET value = '0000000000000001' WHERE name = 'state_hash'",
         "DELETE FROM meta WHERE name = 'head_hash'",
@@ -292,6 +349,7 @@ static void a_changed_table_or_row_is_found(void)
     fixture_put(&f, "a", "1");
     fixture_node(&f, 1, "alpha");
     fixture_event(&f, "promoted", "alpha became hot");
+    fixture_grant(&f, 5, 60);
     CHECK_EQ(fixture_checkpoint(&f, image, &e), 0);
     hw_image_close(image);
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
@@ -342,7 +400,8 @@ static void load_reports_progress_to_the_end(void)
 
 HW_SUITE(warm_image, HW_CASE(a_new_image_is_the_empty_state), HW_CASE(a_state_comes_back_as_it_was_cut),
          HW_CASE(a_cut_that_is_contained_is_skipped), HW_CASE(history_keeps_the_newest_events),
-         HW_CASE(any_mix_of_cuts_and_sweeps_keeps_the_state), HW_CASE(a_sweep_with_nothing_to_do_writes_nothing),
+         HW_CASE(any_mix_of_cuts_and_sweeps_keeps_the_state), HW_CASE(what_the_compacted_revision_wrote_stays),
+         HW_CASE(a_sweep_with_nothing_to_do_writes_nothing),
          HW_CASE(another_cluster_is_refused_and_an_unbound_image_is_bound),
          HW_CASE(a_newer_format_is_refused_and_left_alone), HW_CASE(what_is_no_image_is_refused),
          HW_CASE(a_changed_table_or_row_is_found), HW_CASE(load_reports_progress_to_the_end))
