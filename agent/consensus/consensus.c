@@ -171,6 +171,7 @@ void hw_consensus_view(const struct hw_consensus *c, struct hw_consensus_view *v
     view->config_index = r->configuration_committed_index;
     view->is_changing = r->configuration_uncommitted_index != 0 || c->change.kind != CHANGE_NONE;
     view->member_count = r->configuration.n;
+    view->lost_tail_id = c->has_failed ? 0 : consensus_lost_tail(c);
 }
 
 size_t hw_consensus_members(const struct hw_consensus *c, struct hw_member *members, size_t max)

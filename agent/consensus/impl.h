@@ -79,6 +79,8 @@ struct change {
 struct peer {
     uint64_t id;
     unsigned outstanding; /* messages not yet taken by the io below */
+    unsigned lost_count;  /* rejections in a row that deny what this server had acknowledged; see raft_io.c */
+    raft_time lost_since;
     struct outgoing *corked;
 };
 
@@ -222,10 +224,13 @@ void io_free(struct hw_consensus *c);
 /* Between the two, appends and messages are held back, then leave as few and large ones. */
 void io_cork(struct hw_consensus *c);
 void io_uncork(struct hw_consensus *c);
+/* A server that denies what it had acknowledged in this term, on the leader; 0: none. */
+uint64_t consensus_lost_tail(const struct hw_consensus *c);
 /* Drive the snapshot's state machine. */
 void io_put_step(struct hw_consensus *c);
 
 /* outbox.c: the send function, and what is corked */
+struct peer *outbox_peer(struct hw_consensus *c, uint64_t id); /* NULL when there are too many */
 int outbox_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb);
 void outbox_flush(struct hw_consensus *c);
 

@@ -26,6 +26,7 @@
 #define APPEND_BYTES_MAX (4u * 1024u * 1024u)
 /* An install or snapshot that the disk refused is tried again after this. */
 #define PUT_RETRY_MS 1000
+#define LOST_TAIL_COUNT 5
 
 struct hw_consensus *io_owner(struct raft_io *io)
 {
@@ -295,14 +296,55 @@ static void mend_append_entries(struct hw_consensus *c, struct raft_append_entri
     }
 }
 
+/* A server whose disk lost the end of its log denies, again and again, what it had acknowledged in this term. Late
+ * answers look the same, but only for a moment. libraft would never send that server anything again before the next
+ * term, and count it as holding entries that it does not hold. */
+static void note_tail(struct hw_consensus *c, uint64_t from, const struct raft_append_entries_result *m,
+                      raft_index match)
+{
+    struct peer *p = outbox_peer(c, from);
+    if (p == NULL) {
+        return;
+    }
+    if (m->rejected == 0 || m->last_log_index >= match) {
+        p->lost_count = 0;
+        return;
+    }
+    if (p->lost_count++ == 0) {
+        p->lost_since = c->below.time(c->io);
+    }
+}
+
+uint64_t consensus_lost_tail(const struct hw_consensus *c)
+{
+    raft_time now;
+    if (!consensus_is_leader(c)) {
+        return 0;
+    }
+    now = c->below.time(c->io);
+    for (size_t i = 0; i < hw_array_len(c->peers); i++) {
+        const struct peer *p = &c->peers[i];
+        raft_index match;
+        if (p->lost_count >= LOST_TAIL_COUNT && now - p->lost_since >= c->config.election_ms &&
+            raft_match_index(c->raft, p->id, &match) == 0) {
+            return p->id;
+        }
+    }
+    return 0;
+}
+
 /* A rejection of what is known to match has been overtaken by a later answer. libraft ignores it but for a follower
  * that it probes: there it takes the next index below the match index, counts a negative number of entries under way,
  * and sends that follower nothing more in this term. It still is a sign of life. */
 static void mend_append_entries_result(struct hw_consensus *c, uint64_t from, struct raft_append_entries_result *m)
 {
     raft_index match;
-    if (m->rejected > 0 && consensus_is_leader(c) && m->term == raft_current_term(c->raft) &&
-        raft_match_index(c->raft, from, &match) == 0 && m->rejected <= match) {
+    if (!consensus_is_leader(c) || m->term != raft_current_term(c->raft) ||
+        raft_match_index(c->raft, from, &match) != 0) {
+        return;
+    }
+    note_tail(c, from, m, match);
+    if (m->rejected > 0 && m->rejected <= match) {
         m->rejected = 0;
         m->last_log_index = 0;
     }
