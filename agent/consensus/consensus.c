@@ -295,6 +295,7 @@ void hw_consensus_step(struct hw_consensus *c)
         proposals_flush(c);
         proposals_deliver(c);
         changes_step(c);
+        commit_note_step(c);
         fan_out(c);
         room_step(c);
     } else {

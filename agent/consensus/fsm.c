@@ -20,6 +20,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     mine = proposals_match(c, index);
     rc = frame_entry_decode(buf->base, buf->len, &term, &entry);
     if (rc == 0) {
+        commit_note_applied(c, index, term);
         rc = c->ops->apply(c->ctx, index, term, entry, mine != NULL ? mine->p : NULL);
     }
     if (rc != 0) {

@@ -6,6 +6,7 @@
  *   consensus.c   status, and the step at the end of a turn
  *   proposals.c, changes.c   what the owner asks for
  *   raft_io.c, outbox.c, fsm.c   what libraft calls: the wrapped raft_io and the raft_fsm
+ *   commit_note.c telling followers soon what is committed
  *   transport.c   connections between peers, with our handshake
  *   frame.c       what our entries and manifests look like as bytes
  *   folder.c      the log's folder as files: is it empty, can libraft read it without harm, how much room is left
@@ -81,6 +82,7 @@ struct peer {
     unsigned outstanding; /* messages not yet taken by the io below */
     unsigned lost_count;  /* rejections in a row that deny what this server had acknowledged; see raft_io.c */
     raft_time lost_since;
+    raft_index commit_told; /* the highest commit index that a message of this term carried to it */
     struct outgoing *corked;
 };
 
@@ -134,6 +136,11 @@ struct hw_consensus {
     raft_time leader_ticked;
     raft_time suspect_until; /* 0: not suspected */
     raft_term suspect_term;
+    raft_term own_term; /* as leader: the term of ours that has an applied entry, and the first such entry */
+    raft_index own_index;
+    raft_index commit_noted;
+    struct hw_timer *note_timer;
+    unsigned notes;        /* under way */
     uint64_t append_index; /* of the next append */
     uint64_t appended_to;
     bool is_corked;
@@ -214,6 +221,15 @@ void changes_step(struct hw_consensus *c);
 
 /* fsm.c */
 void io_fsm_init(struct hw_consensus *c);
+
+/* commit_note.c */
+void commit_note_open(struct hw_consensus *c);
+void commit_note_close(struct hw_consensus *c);
+/* An entry was applied. */
+void commit_note_applied(struct hw_consensus *c, uint64_t index, uint64_t term);
+/* A message leaves for p. */
+void commit_note_told(struct peer *p, const struct raft_append_entries *m);
+void commit_note_step(struct hw_consensus *c);
 
 /* raft_io.c */
 struct hw_consensus *io_owner(struct raft_io *io);

@@ -91,6 +91,7 @@ static void start_closing(struct hw_consensus *c)
 {
     bool is_open = c->life == LIFE_OPEN || c->life == LIFE_STARTED;
     c->life = is_open ? LIFE_CLOSING : LIFE_CLOSED;
+    commit_note_close(c);
     proposals_lose_queue(c, HW_ERR_CANCELLED);
     proposals_lose_inflight(c, HW_ERR_CANCELLED);
     changes_over(c, HW_ERR_CANCELLED);
@@ -235,6 +236,7 @@ int hw_consensus_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_m
     (void)hw_aio_reaped(); /* links the replacement of syscall() in: see aio_reaper.h */
     c->loop = loop;
     c->pool = resolver;
+    commit_note_open(c);
     c->room = (struct disk_room){.folder = c->config.folder, .owner = c, .free_mib = ROOM_MAX};
     if (metrics != NULL) {
         metrics_init(c, metrics);

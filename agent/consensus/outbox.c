@@ -49,6 +49,7 @@ struct peer *outbox_peer(struct hw_consensus *c, uint64_t id)
     if (spare != NULL) {
         spare->id = id;
         spare->lost_count = 0;
+        spare->commit_told = 0;
     }
     return spare;
 }
@@ -86,6 +87,9 @@ static void send_piece(struct outgoing *out, struct raft_message *m)
     piece->own.data = piece;
     out->refs++;
     out->peer->outstanding++;
+    if (m->type == RAFT_APPEND_ENTRIES) {
+        commit_note_told(out->peer, &m->append_entries);
+    }
     if (c->below.send(c->io, &piece->own, m, on_sent) != 0) {
         on_sent(&piece->own, RAFT_NOCONNECTION);
     } else {
