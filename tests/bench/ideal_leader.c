@@ -125,7 +125,9 @@ static void client_answer(struct client *c, uint64_t id, const void *value, uint
     }
     memcpy(c->out + c->out_len, &length, sizeof length);
     memcpy(c->out + c->out_len + 4, &wire_id, sizeof wire_id);
-    memcpy(c->out + c->out_len + ANSWER_HEADER_BYTES, value, value_len);
+    if (value_len > 0) { /* value may be NULL, which memcpy does not allow */
+        memcpy(c->out + c->out_len + ANSWER_HEADER_BYTES, value, value_len);
+    }
     c->out_len += ANSWER_HEADER_BYTES + value_len;
 }
 

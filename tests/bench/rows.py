@@ -111,7 +111,7 @@ class Bench:
             fast = load(s, "watch", *base, "--rate", 0, "--seconds", plan.seconds, "--warmup", plan.warmup)
             if fast is None:
                 return None
-            slow = load(s, "watch", *base, "--rate", rate, "--seconds", max(plan.seconds, 3 / rate), "--warmup",
+            slow = load(s, "watch", *base, "--rate", rate, "--seconds", max(plan.seconds, 10 / rate), "--warmup",
                         plan.warmup)
             return {"events": fast["per_second"], "p50_us": slow["p50_us"], "p99_us": slow["p99_us"],
                     "peak_mib": fast["peak_mib"], "runs": [fast, slow]}

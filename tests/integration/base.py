@@ -10,7 +10,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import h2  # noqa: E402
-from lib.hotwarm import (HWAGENT, HWCTL, HWLOAD, PATIENCE, Cluster, Failed, Node, free_ports, http_get,  # noqa: E402,F401
+from lib.hotwarm import (ROOT, HWAGENT, HWCTL, HWLOAD, PATIENCE, Cluster, Failed, Node, free_ports, http_get,  # noqa: E402,F401
                          run, wait_for)
 
 BUG_SIGNS = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|assertion failed|Assertion `")
