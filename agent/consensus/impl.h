@@ -222,15 +222,6 @@ void changes_step(struct hw_consensus *c);
 /* fsm.c */
 void io_fsm_init(struct hw_consensus *c);
 
-/* commit_note.c */
-void commit_note_open(struct hw_consensus *c);
-void commit_note_close(struct hw_consensus *c);
-/* An entry was applied. */
-void commit_note_applied(struct hw_consensus *c, uint64_t index, uint64_t term);
-/* A message leaves for p. */
-void commit_note_told(struct peer *p, const struct raft_append_entries *m);
-void commit_note_step(struct hw_consensus *c);
-
 /* raft_io.c */
 struct hw_consensus *io_owner(struct raft_io *io);
 /* Put our functions before the io's own. c->raft and c->io are set, raft_init was done. */
@@ -245,16 +236,13 @@ uint64_t consensus_lost_tail(const struct hw_consensus *c);
 /* Drive the snapshot's state machine. */
 void io_put_step(struct hw_consensus *c);
 
-/* outbox.c: the send function, and what is corked */
-struct peer *outbox_peer(struct hw_consensus *c, uint64_t id); /* NULL when there are too many */
-int outbox_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb);
-void outbox_flush(struct hw_consensus *c);
-
 /* transport.c */
 struct raft_uv_transport;
 struct transport *transport_new(struct hw_consensus *c);
 struct raft_uv_transport *transport_raft(struct transport *t);
 void transport_accept(struct transport *t, struct hw_stream *s);
 void transport_free(struct transport *t);
+
+#include "agent/consensus/outbox.h"
 
 #endif

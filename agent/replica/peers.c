@@ -9,6 +9,9 @@
 #include "agent/replica/replica_impl.h"
 #include "proto/hotwarm.pb-c.h"
 
+/* Election timeout, random in [1x, 2x], once the leader's process is known to be gone. Pre-vote makes a false alarm
+ * harmless. */
+#define SUSPECT_MS 20
 /* The answer of any call that was sent on to the hot node, a range among them. */
 #define PEER_MESSAGE_MAX ((size_t)65 * 1024 * 1024)
 
@@ -61,6 +64,10 @@ static void on_down(void *ctx, int status)
         return; /* still refused: said once is enough */
     }
     p->is_up = false;
+    if (p->id == p->replica->view.leader_id && status != HW_ERR_TIMEOUT && p->replica->consensus != NULL) {
+        /* Its kernel closed the connection: the process is gone, no need to wait for its silence to tell. */
+        hw_consensus_suspect_leader(p->replica->consensus, SUSPECT_MS);
+    }
     hw_log_warn(HW_COMPONENT, "peer connection lost", "peer=%016" PRIx64 " address=%s why=%s", p->id, p->address,
                 hw_logq(hw_err_text(status)));
     p->replica->ops->on_change(p->replica->ctx);
