@@ -149,6 +149,13 @@ static bool clear_the_way(struct hw_cluster *c, struct hw_join *j, const struct 
 {
     struct hw_hot *hot = c->ops->hot(c->ctx);
     const struct hw_node *old = hw_hot_node_by_name(hot, j->node.name);
+    if (c->config.self_name != NULL && strcmp(c->config.self_name, j->node.name) == 0 &&
+        j->node.id != c->config.self_id) {
+        hw_error_set(&j->e, HW_ERR_EXISTS, "the hot node itself is called '%s': give this node another name",
+                     j->node.name);
+        join_end(c, j, HW_ERR_EXISTS);
+        return false;
+    }
     if (old != NULL && old->id != j->node.id) {
         if (old->id == c->config.self_id || c->ops->is_reachable(c->ctx, old->id)) {
             hw_error_set(&j->e, HW_ERR_EXISTS,

@@ -171,6 +171,7 @@ void hw_consensus_view(const struct hw_consensus *c, struct hw_consensus_view *v
     view->config_index = r->configuration_committed_index;
     view->is_changing = r->configuration_uncommitted_index != 0 || c->change.kind != CHANGE_NONE;
     view->member_count = r->configuration.n;
+    view->is_disk_low = c->is_disk_low;
     view->lost_tail_id = c->has_failed ? 0 : consensus_lost_tail(c);
 }
 
@@ -296,6 +297,7 @@ void hw_consensus_step(struct hw_consensus *c)
         proposals_deliver(c);
         changes_step(c);
         commit_note_step(c);
+        c->is_disk_low = consensus_is_disk_low(c);
         fan_out(c);
         room_step(c);
     } else {

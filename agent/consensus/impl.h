@@ -82,6 +82,8 @@ struct peer {
     unsigned outstanding; /* messages not yet taken by the io below */
     unsigned lost_count;  /* rejections in a row that deny what this server had acknowledged; see raft_io.c */
     raft_time lost_since;
+    unsigned free_mib; /* of its log disk, as its last answer said; valid when has_room */
+    bool has_room;
     raft_index commit_told; /* the highest commit index that a message of this term carried to it */
     struct outgoing *corked;
 };
@@ -152,6 +154,7 @@ struct hw_consensus {
 
     struct disk_room room; /* of the log's file system */
     bool is_room_job;
+    bool is_disk_low; /* as of the last step */
     uint64_t room_asked_ms;
 
     void (*on_closed)(void *ctx);
@@ -198,6 +201,7 @@ void consensus_fail(struct hw_consensus *c, const char *fmt, ...) __attribute__(
 bool consensus_is_leader(const struct hw_consensus *c);
 int consensus_code(int rv);
 void consensus_room_set(struct hw_consensus *c);
+bool consensus_is_disk_low(const struct hw_consensus *c);
 
 /* life.c */
 struct hw_consensus *consensus_object_new(const struct hw_consensus_config *config, const struct hw_consensus_ops *ops,

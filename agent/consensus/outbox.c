@@ -50,6 +50,7 @@ struct peer *outbox_peer(struct hw_consensus *c, uint64_t id)
         spare->id = id;
         spare->lost_count = 0;
         spare->commit_told = 0;
+        spare->has_room = false;
     }
     return spare;
 }

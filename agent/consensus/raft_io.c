@@ -350,6 +350,15 @@ static void mend_append_entries_result(struct hw_consensus *c, uint64_t from, st
     }
 }
 
+static void note_room(struct hw_consensus *c, const struct raft_message *m)
+{
+    struct peer *p = outbox_peer(c, m->server_id);
+    if (p != NULL) {
+        p->free_mib = m->append_entries_result.capacity;
+        p->has_room = true;
+    }
+}
+
 static void on_recv(struct raft_io *io, struct raft_message *m)
 {
     struct hw_consensus *c = io_owner(io);
@@ -364,6 +373,7 @@ static void on_recv(struct raft_io *io, struct raft_message *m)
     if (m->type == RAFT_APPEND_ENTRIES && c->life == LIFE_STARTED) {
         mend_append_entries(c, &m->append_entries);
     } else if (m->type == RAFT_APPEND_ENTRIES_RESULT && c->life == LIFE_STARTED) {
+        note_room(c, m);
         mend_append_entries_result(c, m->server_id, &m->append_entries_result);
     }
     consensus_room_set(c);
@@ -422,6 +432,19 @@ static void loaded_free(struct raft_snapshot *s, struct raft_entry *entries, siz
     }
 }
 
+static bool is_in_place(const struct raft_entry *entry, raft_index index)
+{
+    struct hw_slice payload;
+    uint64_t term;
+    uint64_t place;
+    int rc;
+    if (entry->type != RAFT_COMMAND) {
+        return true;
+    }
+    rc = frame_entry_decode(entry->buf.base, entry->buf.len, &term, &place, &payload);
+    return rc == HW_ERR_VERSION || (rc == 0 && place == index); /* a newer format is refused in words when applied */
+}
+
 /* The metadata files carry no checksum, and libraft only asserts that they go with the log. A term that is behind the
  * log was not written by this log's server: going on could vote twice in one term. */
 static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
@@ -438,6 +461,15 @@ static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
     }
     for (size_t i = 0; i < *n_entries; i++) {
         newest = (*entries)[i].term > newest ? (*entries)[i].term : newest;
+        if (!is_in_place(&(*entries)[i], *start_index + i)) {
+            snprintf(io->errmsg, sizeof io->errmsg,
+                     "entry %llu of the log says that it is another one: a segment is missing", *start_index + i);
+            loaded_free(*snapshot, *entries, *n_entries);
+            *snapshot = NULL;
+            *entries = NULL;
+            *n_entries = 0;
+            return RAFT_CORRUPT;
+        }
     }
     if (*term < newest || (*snapshot == NULL && *n_entries > 0 && (*entries)[0].type != RAFT_CHANGE)) {
         snprintf(io->errmsg, sizeof io->errmsg, "metadata is at term %llu, the log reaches term %llu%s", *term, newest,

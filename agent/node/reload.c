@@ -80,6 +80,10 @@ void hw_agent_on_reload_signal(void *ctx, int signum)
     if (a->is_stopping) {
         return;
     }
+    if (a->options->config_path == NULL) {
+        hw_log_warn(COMPONENT, "there is no configuration file to read again", "next=\"start with --config FILE\"");
+        return;
+    }
     if (a->reload != NULL) {
         a->is_reload_wanted = true; /* the one under way may have read the file before it changed */
         return;

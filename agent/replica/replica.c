@@ -70,6 +70,7 @@ int hw_replica_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_met
     hw_reads_init(r);
     hw_forwards_init(r);
     hw_rebuild_init(r);
+    hw_peers_init(r);
     *replica = r;
     return 0;
 }
