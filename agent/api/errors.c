@@ -34,6 +34,8 @@ enum hw_refusal hw_refusal_of_result(int code)
         return HW_REFUSE_KEY_NOT_FOUND;
     case HW_ERR_INVALID:
         return HW_REFUSE_DUPLICATE_KEY;
+    case HW_ERR_TOOBIG:
+        return HW_REFUSE_DELETE_TOO_LARGE;
     case HW_ERR_PRECONDITION:
         return HW_REFUSE_LEASE_NOT_FOUND;
     default:

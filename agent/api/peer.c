@@ -22,7 +22,8 @@ static void handle_hello(struct hw_exchange *x)
     struct hw_api *api = x->api;
     struct hw_hello hello = {.phase = "starting"};
     Hotwarm__V1__HelloResponse m = HOTWARM__V1__HELLO_RESPONSE__INIT;
-    if (hw_exchange_unpack(x, &hotwarm__v1__hello_request__descriptor) == NULL) {
+    Hotwarm__V1__HelloRequest *request = hw_exchange_unpack(x, &hotwarm__v1__hello_request__descriptor);
+    if (request == NULL) {
         return;
     }
     api->ops.hello(api->ctx, &hello);
@@ -37,6 +38,7 @@ static void handle_hello(struct hw_exchange *x)
         const struct hw_node *hot;
         m.hot_id = hw_replica_hot_id(api->replica);
         m.term = hw_replica_term(api->replica);
+        m.removed = request->from_id != 0 && hw_replica_is_removed(api->replica, request->from_id);
         hot = hw_hot_node_by_id(hw_replica_hot(api->replica), m.hot_id);
         if (hot != NULL) {
             m.hot_peer_address = (char *)hot->peer_address;

@@ -38,6 +38,8 @@ static void fill_health(struct hw_api *api, const struct hw_replica_status *s, c
     const char *why;
     if (s->is_disk_failing) {
         snprintf(health, HW_HEALTH_TEXT_MAX, "the image is not being written: %s", s->disk_problem);
+    } else if (s->view.is_disk_low) {
+        snprintf(health, HW_HEALTH_TEXT_MAX, "the log disk is nearly full: writes are refused until there is space");
     } else if (!hw_api_is_ready(api, &why)) {
         snprintf(health, HW_HEALTH_TEXT_MAX, "%s", why);
     } else {

@@ -149,6 +149,13 @@ static bool clear_the_way(struct hw_cluster *c, struct hw_join *j, const struct 
 {
     struct hw_hot *hot = c->ops->hot(c->ctx);
     const struct hw_node *old = hw_hot_node_by_name(hot, j->node.name);
+    if (c->config.self_name != NULL && strcmp(c->config.self_name, j->node.name) == 0 &&
+        j->node.id != c->config.self_id) {
+        hw_error_set(&j->e, HW_ERR_EXISTS, "the hot node itself is called '%s': give this node another name",
+                     j->node.name);
+        join_end(c, j, HW_ERR_EXISTS);
+        return false;
+    }
     if (old != NULL && old->id != j->node.id) {
         if (old->id == c->config.self_id || c->ops->is_reachable(c->ctx, old->id)) {
             hw_error_set(&j->e, HW_ERR_EXISTS,
@@ -419,6 +426,34 @@ int hw_cluster_switchover(struct hw_cluster *c, struct hw_switchover *s, uint64_
     return 0;
 }
 
+/* ---- a member that lost the end of its log ---- */
+
+/* In this term we count it as holding entries that it does not hold. The next leader begins without such beliefs and
+ * sends them again, so leadership moves: to a voter that has everything, else to whoever wins. */
+static void mend_tail(struct hw_cluster *c, uint64_t damaged)
+{
+    struct hw_member members[HW_MEMBERS_MAX];
+    size_t count = hw_consensus_members(c->consensus, members, HW_MEMBERS_MAX);
+    const struct hw_node *node = hw_hot_node_by_id(c->ops->hot(c->ctx), damaged);
+    uint64_t to = 0;
+    char text[HW_EVENT_TEXT_MAX];
+    for (size_t i = 0; i < count && to == 0; i++) {
+        if (members[i].id != c->config.self_id && members[i].id != damaged && members[i].role == HW_ROLE_VOTER &&
+            c->ops->is_reachable(c->ctx, members[i].id)) {
+            to = members[i].id;
+        }
+    }
+    hw_log_error(COMPONENT, "a member lost log entries that it had acknowledged: handing leadership over mends it",
+                 "node=%016" PRIx64 " name=%s to=%016" PRIx64, damaged, node != NULL ? node->name : "?", to);
+    snprintf(text, sizeof text,
+             "%s lost log entries that it had acknowledged (damaged disk?): leadership moves, so that "
+             "it is sent them again",
+             node != NULL ? node->name : "a member");
+    note_event(c, damaged, "tail-lost", text);
+    c->change.done = on_change_done;
+    start_change(c, damaged, hw_consensus_transfer(c->consensus, &c->change, to));
+}
+
 /* ---- the driver ---- */
 
 static void expire(struct hw_cluster *c)
@@ -462,7 +497,9 @@ static void step(struct hw_defer *d)
     if (!c->ops->is_hot(c->ctx) || c->is_changing || c->is_proposing || view.is_changing || c->switchover != NULL) {
         return;
     }
-    if (!TAILQ_EMPTY(&c->joins)) {
+    if (view.lost_tail_id != 0) {
+        mend_tail(c, view.lost_tail_id);
+    } else if (!TAILQ_EMPTY(&c->joins)) {
         join_step(c, TAILQ_FIRST(&c->joins));
     } else if (!TAILQ_EMPTY(&c->leaves)) {
         leave_step(c, TAILQ_FIRST(&c->leaves));

@@ -24,6 +24,7 @@ struct hw_cluster_ops {
 
 struct hw_cluster_config {
     uint64_t self_id;
+    const char *self_name; /* taken, also before this node is in the registry */
     unsigned voters_wanted;
     uint64_t lag_max;           /* default 1000 entries */
     unsigned change_timeout_ms; /* a join or removal that takes longer is given up; default 30000 */

@@ -299,8 +299,8 @@ static void say_news(struct hw_formation *f)
     uint64_t age_ms = hw_loop_now_ms(f->loop) - f->news_ms;
     char text[NEWS_MAX] = "";
     size_t n = 0;
-    if (age_ms < NEWS_CHANGED_MS) {
-        return;
+    if (age_ms < NEWS_CHANGED_MS || (f->config.is_initial && f->config.peer_count == 0)) {
+        return; /* alone: it forms at once */
     }
     for (size_t i = 0; i < f->config.peer_count && n < sizeof text - 1; i++) {
         struct other *o = &f->others[i];

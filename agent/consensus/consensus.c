@@ -171,6 +171,8 @@ void hw_consensus_view(const struct hw_consensus *c, struct hw_consensus_view *v
     view->config_index = r->configuration_committed_index;
     view->is_changing = r->configuration_uncommitted_index != 0 || c->change.kind != CHANGE_NONE;
     view->member_count = r->configuration.n;
+    view->is_disk_low = c->is_disk_low;
+    view->lost_tail_id = c->has_failed ? 0 : consensus_lost_tail(c);
 }
 
 size_t hw_consensus_members(const struct hw_consensus *c, struct hw_member *members, size_t max)
@@ -294,6 +296,8 @@ void hw_consensus_step(struct hw_consensus *c)
         proposals_flush(c);
         proposals_deliver(c);
         changes_step(c);
+        commit_note_step(c);
+        c->is_disk_low = consensus_is_disk_low(c);
         fan_out(c);
         room_step(c);
     } else {

@@ -102,7 +102,10 @@ struct hw_consensus_view {
     uint64_t config_index; /* of the last committed configuration */
     bool is_changing;      /* an uncommitted configuration, or a change or transfer under way */
     size_t member_count;
-    size_t proposals; /* in flight */
+    bool is_disk_low;      /* writes of clients are refused: the reserve of the log disks is reached */
+    uint64_t lost_tail_id; /* on the leader: a member that denies entries it had acknowledged; 0: none. A new term
+                              mends it: hand leadership over */
+    size_t proposals;      /* in flight */
     size_t proposal_bytes;
 };
 

@@ -57,13 +57,15 @@ int frame_entry_end(struct hw_buf *b)
     return 0;
 }
 
-void frame_entry_set_term(struct hw_buf *b, uint64_t term)
+void frame_entry_set_place(struct hw_buf *b, uint64_t term, uint64_t index)
 {
     put_u32(b->data + 8, (uint32_t)term);
     put_u32(b->data + 12, (uint32_t)(term >> 32));
+    put_u32(b->data + 16, (uint32_t)index);
+    put_u32(b->data + 20, (uint32_t)(index >> 32));
 }
 
-int frame_entry_decode(const void *data, size_t len, uint64_t *term, struct hw_slice *payload)
+int frame_entry_decode(const void *data, size_t len, uint64_t *term, uint64_t *index, struct hw_slice *payload)
 {
     const uint8_t *p = data;
     struct hw_reader r;
@@ -74,6 +76,7 @@ int frame_entry_decode(const void *data, size_t len, uint64_t *term, struct hw_s
     payload_len = hw_reader_u32(&r);
     format = hw_reader_u32(&r);
     *term = hw_reader_u64(&r);
+    *index = hw_reader_u64(&r);
     if (r.failed) {
         return HW_ERR_CORRUPT;
     }

@@ -11,6 +11,7 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
     struct pending *mine;
     struct hw_slice entry;
     uint64_t term;
+    uint64_t place;
     int rc;
     *result = NULL;
     if (c->has_failed) {
@@ -18,8 +19,12 @@ static int fsm_apply(struct raft_fsm *fsm, const struct raft_buffer *buf, void *
         return 0;
     }
     mine = proposals_match(c, index);
-    rc = frame_entry_decode(buf->base, buf->len, &term, &entry);
+    rc = frame_entry_decode(buf->base, buf->len, &term, &place, &entry);
+    if (rc == 0 && place != index) {
+        rc = HW_ERR_CORRUPT; /* the log has slid: see frame.h */
+    }
     if (rc == 0) {
+        commit_note_applied(c, index, term);
         rc = c->ops->apply(c->ctx, index, term, entry, mine != NULL ? mine->p : NULL);
     }
     if (rc != 0) {

@@ -6,6 +6,7 @@
  *   consensus.c   status, and the step at the end of a turn
  *   proposals.c, changes.c   what the owner asks for
  *   raft_io.c, outbox.c, fsm.c   what libraft calls: the wrapped raft_io and the raft_fsm
+ *   commit_note.c telling followers soon what is committed
  *   transport.c   connections between peers, with our handshake
  *   frame.c       what our entries and manifests look like as bytes
  *   folder.c      the log's folder as files: is it empty, can libraft read it without harm, how much room is left
@@ -79,6 +80,11 @@ struct change {
 struct peer {
     uint64_t id;
     unsigned outstanding; /* messages not yet taken by the io below */
+    unsigned lost_count;  /* rejections in a row that deny what this server had acknowledged; see raft_io.c */
+    raft_time lost_since;
+    unsigned free_mib; /* of its log disk, as its last answer said; valid when has_room */
+    bool has_room;
+    raft_index commit_told; /* the highest commit index that a message of this term carried to it */
     struct outgoing *corked;
 };
 
@@ -132,6 +138,11 @@ struct hw_consensus {
     raft_time leader_ticked;
     raft_time suspect_until; /* 0: not suspected */
     raft_term suspect_term;
+    raft_term own_term; /* as leader: the term of ours that has an applied entry, and the first such entry */
+    raft_index own_index;
+    raft_index commit_noted;
+    struct hw_timer *note_timer;
+    unsigned notes;        /* under way */
     uint64_t append_index; /* of the next append */
     uint64_t appended_to;
     bool is_corked;
@@ -143,6 +154,7 @@ struct hw_consensus {
 
     struct disk_room room; /* of the log's file system */
     bool is_room_job;
+    bool is_disk_low; /* as of the last step */
     uint64_t room_asked_ms;
 
     void (*on_closed)(void *ctx);
@@ -189,6 +201,7 @@ void consensus_fail(struct hw_consensus *c, const char *fmt, ...) __attribute__(
 bool consensus_is_leader(const struct hw_consensus *c);
 int consensus_code(int rv);
 void consensus_room_set(struct hw_consensus *c);
+bool consensus_is_disk_low(const struct hw_consensus *c);
 
 /* life.c */
 struct hw_consensus *consensus_object_new(const struct hw_consensus_config *config, const struct hw_consensus_ops *ops,
@@ -222,12 +235,10 @@ void io_free(struct hw_consensus *c);
 /* Between the two, appends and messages are held back, then leave as few and large ones. */
 void io_cork(struct hw_consensus *c);
 void io_uncork(struct hw_consensus *c);
+/* A server that denies what it had acknowledged in this term, on the leader; 0: none. */
+uint64_t consensus_lost_tail(const struct hw_consensus *c);
 /* Drive the snapshot's state machine. */
 void io_put_step(struct hw_consensus *c);
-
-/* outbox.c: the send function, and what is corked */
-int outbox_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb);
-void outbox_flush(struct hw_consensus *c);
 
 /* transport.c */
 struct raft_uv_transport;
@@ -235,5 +246,7 @@ struct transport *transport_new(struct hw_consensus *c);
 struct raft_uv_transport *transport_raft(struct transport *t);
 void transport_accept(struct transport *t, struct hw_stream *s);
 void transport_free(struct transport *t);
+
+#include "agent/consensus/outbox.h"
 
 #endif

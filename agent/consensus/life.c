@@ -91,6 +91,7 @@ static void start_closing(struct hw_consensus *c)
 {
     bool is_open = c->life == LIFE_OPEN || c->life == LIFE_STARTED;
     c->life = is_open ? LIFE_CLOSING : LIFE_CLOSED;
+    commit_note_close(c);
     proposals_lose_queue(c, HW_ERR_CANCELLED);
     proposals_lose_inflight(c, HW_ERR_CANCELLED);
     changes_over(c, HW_ERR_CANCELLED);
@@ -235,6 +236,7 @@ int hw_consensus_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_m
     (void)hw_aio_reaped(); /* links the replacement of syscall() in: see aio_reaper.h */
     c->loop = loop;
     c->pool = resolver;
+    commit_note_open(c);
     c->room = (struct disk_room){.folder = c->config.folder, .owner = c, .free_mib = ROOM_MAX};
     if (metrics != NULL) {
         metrics_init(c, metrics);
@@ -295,9 +297,10 @@ static int open_raft(struct hw_consensus *c, struct hw_error *e)
     raft_set_max_catch_up_round_duration(r, CATCH_UP_ROUND_MS);
     raft_set_max_inflight_entries(r, config->snapshot_trailing > INFLIGHT_ENTRIES ? INFLIGHT_ENTRIES
                                                                                   : config->snapshot_trailing);
-    /* Writes of clients stop at the reserve (proposals.c); what the cluster itself must write may use most of it. */
-    unsigned last_mb = config->disk_reserve_mb == 0 ? 0 : config->disk_reserve_mb / 4 + 1;
-    raft_set_capacity_threshold(r, (unsigned short)(last_mb < ROOM_MAX ? last_mb : ROOM_MAX));
+    /* libraft's own threshold refuses every entry, also the one with which a new leader becomes hot, and nobody would
+     * be hot while the disks are full. Writes of clients are refused in proposals.c; the few entries that the cluster
+     * itself needs fit into the segments that raft_uv has allocated ahead. */
+    raft_set_capacity_threshold(r, 0);
     c->raft = r;
     c->io = &c->own_io;
     io_wrap(c);

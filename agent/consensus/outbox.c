@@ -34,7 +34,7 @@ struct piece {
     struct outgoing *out;
 };
 
-static struct peer *peer_of(struct hw_consensus *c, uint64_t id)
+struct peer *outbox_peer(struct hw_consensus *c, uint64_t id)
 {
     struct peer *spare = NULL;
     for (size_t i = 0; i < hw_array_len(c->peers); i++) {
@@ -48,6 +48,9 @@ static struct peer *peer_of(struct hw_consensus *c, uint64_t id)
     }
     if (spare != NULL) {
         spare->id = id;
+        spare->lost_count = 0;
+        spare->commit_told = 0;
+        spare->has_room = false;
     }
     return spare;
 }
@@ -85,6 +88,9 @@ static void send_piece(struct outgoing *out, struct raft_message *m)
     piece->own.data = piece;
     out->refs++;
     out->peer->outstanding++;
+    if (m->type == RAFT_APPEND_ENTRIES) {
+        commit_note_told(out->peer, &m->append_entries);
+    }
     if (c->below.send(c->io, &piece->own, m, on_sent) != 0) {
         on_sent(&piece->own, RAFT_NOCONNECTION);
     } else {
@@ -214,7 +220,7 @@ static void flush_peer(struct peer *p)
 int outbox_send(struct raft_io *io, struct raft_io_send *req, const struct raft_message *m, raft_io_send_cb cb)
 {
     struct hw_consensus *c = io_owner(io);
-    struct peer *p = c->has_failed ? NULL : peer_of(c, m->server_id);
+    struct peer *p = c->has_failed ? NULL : outbox_peer(c, m->server_id);
     struct outgoing *out;
     req->cb = cb;
     if (p != NULL && p->corked != NULL && is_continued_by(p->corked, m) && outgoing_add(p->corked, req, m) == 0) {

@@ -74,6 +74,28 @@ int hw_proposal_begin(struct hw_proposal *p)
     return frame_entry_begin(&p->entry);
 }
 
+/* Our own log disk, or so many voters' that the rest is no majority. What followers last said counts. */
+bool consensus_is_disk_low(const struct hw_consensus *c)
+{
+    unsigned reserve = c->config.disk_reserve_mb;
+    unsigned voters = 0;
+    unsigned low = 0;
+    if (c->loop == NULL || reserve == 0 || c->life != LIFE_STARTED) {
+        return false;
+    }
+    if (c->room.free_mib < reserve) {
+        return true;
+    }
+    for (unsigned i = 0; i < c->raft->configuration.n; i++) {
+        const struct raft_server *s = &c->raft->configuration.servers[i];
+        voters += s->role == RAFT_VOTER;
+        for (size_t k = 0; s->role == RAFT_VOTER && k < hw_array_len(c->peers); k++) {
+            low += c->peers[k].id == s->id && c->peers[k].has_room && c->peers[k].free_mib < reserve;
+        }
+    }
+    return voters > 0 && voters - low <= voters / 2;
+}
+
 int hw_consensus_propose(struct hw_consensus *c, struct hw_proposal *p)
 {
     struct pending *n;
@@ -87,7 +109,7 @@ int hw_consensus_propose(struct hw_consensus *c, struct hw_proposal *p)
     if (c->proposals >= c->config.proposals_max || c->proposal_bytes + p->entry.len > c->config.proposal_bytes_max) {
         return HW_ERR_EXHAUSTED;
     }
-    if (!p->is_essential && c->loop != NULL && c->room.free_mib < c->config.disk_reserve_mb) {
+    if (!p->is_essential && c->is_disk_low) {
         return HW_ERR_NOSPACE;
     }
     n = calloc(1, sizeof *n);
@@ -117,14 +139,15 @@ static void submit(struct hw_consensus *c, struct pending *n)
     struct raft_buffer buf;
     int rv;
     p->term = raft_current_term(c->raft);
-    frame_entry_set_term(&p->entry, p->term);
+    p->index = raft_last_index(c->raft) + 1;
+    frame_entry_set_place(&p->entry, p->term, p->index);
     buf.base = p->entry.data;
     buf.len = p->entry.len;
     rv = raft_apply(c->raft, &n->req, &buf, 1, on_apply);
     if (rv == 0) {
         hw_buf_take(&p->entry, &buf.len); /* libraft has it, or has copied and freed it */
         n->is_held = true;
-        p->index = n->req.index;
+        hw_assert(p->index == n->req.index);
         TAILQ_REMOVE(&c->queue, n, link);
         TAILQ_INSERT_TAIL(&c->inflight, n, link);
     } else if (rv == RAFT_NOTLEADER || rv == RAFT_NOSPACE) {

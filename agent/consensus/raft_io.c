@@ -26,6 +26,7 @@
 #define APPEND_BYTES_MAX (4u * 1024u * 1024u)
 /* An install or snapshot that the disk refused is tried again after this. */
 #define PUT_RETRY_MS 1000
+#define LOST_TAIL_COUNT 5
 
 struct hw_consensus *io_owner(struct raft_io *io)
 {
@@ -295,16 +296,66 @@ static void mend_append_entries(struct hw_consensus *c, struct raft_append_entri
     }
 }
 
+/* A server whose disk lost the end of its log denies, again and again, what it had acknowledged in this term. Late
+ * answers look the same, but only for a moment. libraft would never send that server anything again before the next
+ * term, and count it as holding entries that it does not hold. */
+static void note_tail(struct hw_consensus *c, uint64_t from, const struct raft_append_entries_result *m,
+                      raft_index match)
+{
+    struct peer *p = outbox_peer(c, from);
+    if (p == NULL) {
+        return;
+    }
+    if (m->rejected == 0 || m->last_log_index >= match) {
+        p->lost_count = 0;
+        return;
+    }
+    if (p->lost_count++ == 0) {
+        p->lost_since = c->below.time(c->io);
+    }
+}
+
+uint64_t consensus_lost_tail(const struct hw_consensus *c)
+{
+    raft_time now;
+    if (!consensus_is_leader(c)) {
+        return 0;
+    }
+    now = c->below.time(c->io);
+    for (size_t i = 0; i < hw_array_len(c->peers); i++) {
+        const struct peer *p = &c->peers[i];
+        raft_index match;
+        if (p->lost_count >= LOST_TAIL_COUNT && now - p->lost_since >= c->config.election_ms &&
+            raft_match_index(c->raft, p->id, &match) == 0) {
+            return p->id;
+        }
+    }
+    return 0;
+}
+
 /* A rejection of what is known to match has been overtaken by a later answer. libraft ignores it but for a follower
  * that it probes: there it takes the next index below the match index, counts a negative number of entries under way,
  * and sends that follower nothing more in this term. It still is a sign of life. */
 static void mend_append_entries_result(struct hw_consensus *c, uint64_t from, struct raft_append_entries_result *m)
 {
     raft_index match;
-    if (m->rejected > 0 && consensus_is_leader(c) && m->term == raft_current_term(c->raft) &&
-        raft_match_index(c->raft, from, &match) == 0 && m->rejected <= match) {
+    if (!consensus_is_leader(c) || m->term != raft_current_term(c->raft) ||
+        raft_match_index(c->raft, from, &match) != 0) {
+        return;
+    }
+    note_tail(c, from, m, match);
+    if (m->rejected > 0 && m->rejected <= match) {
         m->rejected = 0;
         m->last_log_index = 0;
+    }
+}
+
+static void note_room(struct hw_consensus *c, const struct raft_message *m)
+{
+    struct peer *p = outbox_peer(c, m->server_id);
+    if (p != NULL) {
+        p->free_mib = m->append_entries_result.capacity;
+        p->has_room = true;
     }
 }
 
@@ -322,6 +373,7 @@ static void on_recv(struct raft_io *io, struct raft_message *m)
     if (m->type == RAFT_APPEND_ENTRIES && c->life == LIFE_STARTED) {
         mend_append_entries(c, &m->append_entries);
     } else if (m->type == RAFT_APPEND_ENTRIES_RESULT && c->life == LIFE_STARTED) {
+        note_room(c, m);
         mend_append_entries_result(c, m->server_id, &m->append_entries_result);
     }
     consensus_room_set(c);
@@ -380,6 +432,19 @@ static void loaded_free(struct raft_snapshot *s, struct raft_entry *entries, siz
     }
 }
 
+static bool is_in_place(const struct raft_entry *entry, raft_index index)
+{
+    struct hw_slice payload;
+    uint64_t term;
+    uint64_t place;
+    int rc;
+    if (entry->type != RAFT_COMMAND) {
+        return true;
+    }
+    rc = frame_entry_decode(entry->buf.base, entry->buf.len, &term, &place, &payload);
+    return rc == HW_ERR_VERSION || (rc == 0 && place == index); /* a newer format is refused in words when applied */
+}
+
 /* The metadata files carry no checksum, and libraft only asserts that they go with the log. A term that is behind the
  * log was not written by this log's server: going on could vote twice in one term. */
 static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
@@ -396,6 +461,15 @@ static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
     }
     for (size_t i = 0; i < *n_entries; i++) {
         newest = (*entries)[i].term > newest ? (*entries)[i].term : newest;
+        if (!is_in_place(&(*entries)[i], *start_index + i)) {
+            snprintf(io->errmsg, sizeof io->errmsg,
+                     "entry %llu of the log says that it is another one: a segment is missing", *start_index + i);
+            loaded_free(*snapshot, *entries, *n_entries);
+            *snapshot = NULL;
+            *entries = NULL;
+            *n_entries = 0;
+            return RAFT_CORRUPT;
+        }
     }
     if (*term < newest || (*snapshot == NULL && *n_entries > 0 && (*entries)[0].type != RAFT_CHANGE)) {
         snprintf(io->errmsg, sizeof io->errmsg, "metadata is at term %llu, the log reaches term %llu%s", *term, newest,

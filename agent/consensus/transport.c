@@ -132,7 +132,7 @@ static void log_refusal(struct handshake *h, const char *reason)
         return;
     }
     *r = (struct refusal){h->peer_id, now_ms};
-    hw_log_warn("raft", "a peer refused our connection", "peer=%llu address=%s reason=%s",
+    hw_log_warn("raft", "a peer refused our connection", "peer=%016llx address=%s reason=%s",
                 (unsigned long long)h->peer_id, hw_logq(h->peer_address), hw_logq(reason));
 }
 
@@ -283,12 +283,24 @@ static struct handshake *handshake_new(struct transport *t, enum side side)
     return h;
 }
 
+/* libraft goes on dialling servers that were taken out of the configuration. */
+static bool is_stranger(const struct hw_consensus *c, uint64_t id)
+{
+    const struct raft_configuration *conf = &c->raft->configuration;
+    for (unsigned i = 0; i < conf->n; i++) {
+        if (conf->servers[i].id == id) {
+            return false;
+        }
+    }
+    return conf->n > 0;
+}
+
 static int do_connect(struct raft_uv_transport *rt, struct raft_uv_connect *req, raft_id id, const char *address,
                       raft_uv_connect_cb cb)
 {
     struct transport *t = rt->impl;
     struct handshake *h;
-    if (t->is_closing || strlen(address) > ADDRESS_MAX) {
+    if (t->is_closing || strlen(address) > ADDRESS_MAX || is_stranger(t->c, id)) {
         return RAFT_NOCONNECTION;
     }
     h = handshake_new(t, SIDE_CONNECT);

@@ -39,6 +39,7 @@ struct hw_agent {
     bool is_again; /* start anew after this run */
     unsigned signals;
     struct hw_reload *reload; /* under way */
+    bool is_reload_wanted;    /* again, when that one is done */
     int status;               /* why it ended */
 };
 

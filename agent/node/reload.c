@@ -1,5 +1,6 @@
 /* SIGHUP: the configuration is read again on a worker; what can be changed while running is, and what cannot is named.
  */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,10 @@ static void reload_done(struct hw_job *job)
         adopt(r->agent, &r->fresh);
     }
     hw_config_problems_free(&r->problems);
+    if (r->agent->is_reload_wanted) {
+        r->agent->is_reload_wanted = false;
+        hw_agent_on_reload_signal(r->agent, SIGHUP);
+    }
     free(r);
 }
 
@@ -72,8 +77,16 @@ void hw_agent_on_reload_signal(void *ctx, int signum)
     struct hw_agent *a = ctx;
     struct hw_reload *r;
     (void)signum;
-    if (a->reload != NULL || a->is_stopping) {
-        return; /* the one under way reads the same file */
+    if (a->is_stopping) {
+        return;
+    }
+    if (a->options->config_path == NULL) {
+        hw_log_warn(COMPONENT, "there is no configuration file to read again", "next=\"start with --config FILE\"");
+        return;
+    }
+    if (a->reload != NULL) {
+        a->is_reload_wanted = true; /* the one under way may have read the file before it changed */
+        return;
     }
     r = calloc(1, sizeof *r);
     if (r == NULL) {

@@ -237,8 +237,10 @@ const struct hw_cluster_ops hw_agent_cluster_ops = {
 
 static void start_cluster(struct hw_agent *a)
 {
-    struct hw_cluster_config config = {
-        .self_id = a->identity.raft_id, .voters_wanted = (unsigned)a->config->members.voters, .lag_max = LAG_MAX};
+    struct hw_cluster_config config = {.self_id = a->identity.raft_id,
+                                       .self_name = a->config->node.name,
+                                       .voters_wanted = (unsigned)a->config->members.voters,
+                                       .lag_max = LAG_MAX};
     struct hw_error e = {0};
     if (hw_cluster_new(a->loop, &config, hw_replica_consensus(a->replica), &hw_agent_cluster_ops, a, &a->cluster) !=
         0) {
@@ -303,8 +305,17 @@ static void on_failed(void *ctx, const char *why)
     hw_agent_stop(a, HW_ERR_IO);
 }
 
+static void on_removed(void *ctx)
+{
+    struct hw_agent *a = ctx;
+    hw_log_error(COMPONENT, "this node was removed from the cluster, and ends",
+                 "name=%s id=%016" PRIx64 " next=\"to join again, move its data folder away and start it\"",
+                 a->config->node.name, a->identity.raft_id);
+    hw_agent_stop(a, HW_ERR_PRECONDITION);
+}
+
 const struct hw_replica_ops hw_agent_replica_ops = {
-    .on_started = on_started, .on_change = on_change, .on_failed = on_failed};
+    .on_started = on_started, .on_change = on_change, .on_failed = on_failed, .on_removed = on_removed};
 
 /* ---- registration ---- */
 

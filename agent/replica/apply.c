@@ -19,10 +19,11 @@ static void on_acquired(struct hw_write *w, int status)
 {
     struct hw_replica *r = w->data;
     r->is_acquiring = false;
-    if (status != 0 && status != HW_ERR_NOTHOT) {
+    if (status != 0 && status != HW_ERR_NOTHOT && status != r->claim_status) {
         hw_log_warn(HW_COMPONENT, "claim to the hot tier not confirmed", "term=%" PRIu64 " why=%s", r->acquire_term,
                     hw_logq(hw_err_text(status)));
     }
+    r->claim_status = status;
     if (status != 0 && r->claim_timer != NULL) {
         /* Refused while still leader (a transfer that came to nothing, no space): nobody else can become hot in this
          * term, so it must be claimed again. */

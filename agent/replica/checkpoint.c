@@ -78,9 +78,7 @@ static void checkpoint_done(struct hw_job *job)
         }
         c->has_more_to_sweep = c->sweep_left;
         hw_gauge_set(r->m_image_index, (int64_t)c->image_index);
-        if (c->image_index >= hw_hot_applied(r->hot)) {
-            c->behind_since_ms = 0;
-        }
+        c->behind_since_ms = c->image_index >= hw_hot_applied(r->hot) ? 0 : c->cut_ms;
         is_again = !TAILQ_EMPTY(&c->waits) || c->has_more_to_sweep;
         answer_waits(r);
     }
@@ -97,8 +95,11 @@ void hw_checkpoint_kick(struct hw_replica *r)
     if (c->is_writing || c->is_suspended || r->image == NULL || r->hot == NULL) {
         return;
     }
-    if (c->cut == NULL && hw_hot_applied(r->hot) > c->image_index && hw_hot_cut(r->hot, &c->cut) != 0) {
-        return; /* out of memory: the timer comes again */
+    if (c->cut == NULL && hw_hot_applied(r->hot) > c->image_index) {
+        if (hw_hot_cut(r->hot, &c->cut) != 0) {
+            return; /* out of memory: the timer comes again */
+        }
+        c->cut_ms = hw_loop_now_ms(r->loop);
     }
     if (c->cut == NULL && !c->has_more_to_sweep) {
         return;

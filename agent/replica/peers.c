@@ -9,6 +9,11 @@
 #include "agent/replica/replica_impl.h"
 #include "proto/hotwarm.pb-c.h"
 
+#define GREET_TIMEOUT_MS 2000
+#define GREET_EVERY_MS 1000
+/* Election timeout, random in [1x, 2x], once the leader's process is known to be gone. Pre-vote makes a false alarm
+ * harmless. */
+#define SUSPECT_MS 20
 /* The answer of any call that was sent on to the hot node, a range among them. */
 #define PEER_MESSAGE_MAX ((size_t)65 * 1024 * 1024)
 
@@ -19,7 +24,12 @@ static void on_hello_message(struct hw_request *request, struct hw_slice message
     struct hw_peer *p = hw_container_of(request, struct hw_peer, hello);
     Hotwarm__V1__HelloResponse *m = hotwarm__v1__hello_response__unpack(NULL, message.len, message.data);
     bool is_same = m != NULL && m->id == p->id;
+    bool is_removed = is_same && m->removed;
     hotwarm__v1__hello_response__free_unpacked(m, NULL);
+    if (is_removed && p->replica->phase == HW_PHASE_MEMBER) {
+        p->replica->ops->on_removed(p->replica->ctx);
+        return;
+    }
     if (!is_same || p->id == 0 || p->is_up) {
         return;
     }
@@ -44,13 +54,34 @@ static void on_hello_end(struct hw_request *request, enum hw_grpc status, const 
 
 static const struct hw_request_ops hello_ops = {.on_message = on_hello_message, .on_end = on_hello_end};
 
+static void greet(struct hw_peer *p)
+{
+    Hotwarm__V1__HelloRequest m = HOTWARM__V1__HELLO_REQUEST__INIT;
+    uint8_t packed[32];
+    if (p->is_greeting) {
+        return;
+    }
+    m.from_id = p->replica->config.consensus.id;
+    hw_assert(hotwarm__v1__hello_request__get_packed_size(&m) <= sizeof packed);
+    p->hello.ops = &hello_ops;
+    p->is_greeting = hw_request_start(p->channel, &p->hello, "/hotwarm.v1.Peer/Hello", NULL, GREET_TIMEOUT_MS, true,
+                                      hw_slice_of(packed, hotwarm__v1__hello_request__pack(&m, packed)), true) == 0;
+}
+
 static void on_up(void *ctx)
 {
-    struct hw_peer *p = ctx;
-    if (!p->is_greeting) {
-        p->hello.ops = &hello_ops;
-        p->is_greeting = hw_request_start(p->channel, &p->hello, "/hotwarm.v1.Peer/Hello", NULL, 0, true,
-                                          hw_slice_of("", 0), true) == 0;
+    greet(ctx);
+}
+
+/* Who has no leader may have been taken out while it was away: nobody sends the log to it any more. */
+static void on_greet_timer(void *ctx)
+{
+    struct hw_replica *r = ctx;
+    for (size_t i = 0; i < HW_MEMBERS_MAX && r->phase == HW_PHASE_MEMBER; i++) {
+        struct hw_peer *p = &r->peers[i];
+        if (p->id != 0 && hw_channel_is_up(p->channel) && (r->view.leader_id == 0 || !p->is_up)) {
+            greet(p);
+        }
     }
 }
 
@@ -61,6 +92,10 @@ static void on_down(void *ctx, int status)
         return; /* still refused: said once is enough */
     }
     p->is_up = false;
+    if (p->id == p->replica->view.leader_id && status != HW_ERR_TIMEOUT && p->replica->consensus != NULL) {
+        /* Its kernel closed the connection: the process is gone, no need to wait for its silence to tell. */
+        hw_consensus_suspect_leader(p->replica->consensus, SUSPECT_MS);
+    }
     hw_log_warn(HW_COMPONENT, "peer connection lost", "peer=%016" PRIx64 " address=%s why=%s", p->id, p->address,
                 hw_logq(hw_err_text(status)));
     p->replica->ops->on_change(p->replica->ctx);
@@ -129,8 +164,32 @@ void hw_peers_sync(struct hw_replica *r)
     }
 }
 
+void hw_peers_init(struct hw_replica *r)
+{
+    r->greet_timer = hw_timer_new(r->loop, "greet", on_greet_timer, r);
+    hw_timer_start(r->greet_timer, GREET_EVERY_MS, GREET_EVERY_MS);
+}
+
+bool hw_replica_is_removed(const struct hw_replica *r, uint64_t id)
+{
+    struct hw_member members[HW_MEMBERS_MAX];
+    size_t count;
+    if (!hw_replica_is_hot(r) || r->view.is_changing) {
+        return false;
+    }
+    count = hw_consensus_members(r->consensus, members, HW_MEMBERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (members[i].id == id) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void hw_peers_close(struct hw_replica *r)
 {
+    hw_timer_free(r->greet_timer);
+    r->greet_timer = NULL;
     for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
         if (r->peers[i].id != 0) {
             peer_drop(&r->peers[i]);

@@ -77,6 +77,7 @@ int hw_replica_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_met
     hw_reads_init(r);
     hw_forwards_init(r);
     hw_rebuild_init(r);
+    hw_peers_init(r);
     hw_leases_init(r);
     hw_upkeep_init(r);
     *replica = r;
@@ -108,6 +109,22 @@ static int start_consensus(struct hw_replica *r, struct hw_error *e)
     return rc != 0 ? rc : hw_consensus_start(r->consensus, e);
 }
 
+/* What an image holds was committed, and what is applied on a node is in its log. An image that reaches further than
+ * the log means that the log lost its end (or that an install was cut short): as a leader this node would give out
+ * indexes again whose entries its state already holds, and skip them. */
+static int check_tail(struct hw_replica *r, uint64_t image_index, struct hw_error *e)
+{
+    struct hw_consensus_view view;
+    hw_consensus_view(r->consensus, &view);
+    if (view.last_index >= image_index) {
+        return 0;
+    }
+    return hw_error_set(e, HW_ERR_CORRUPT,
+                        "the log in %s ends at entry %" PRIu64 ", but the image holds entry %" PRIu64
+                        ": the end of the log is gone",
+                        r->raft_folder, view.last_index, image_index);
+}
+
 static void start_done(struct hw_job *job)
 {
     struct hw_replica *r = hw_container_of(job, struct hw_replica, start_job);
@@ -121,6 +138,9 @@ static void start_done(struct hw_job *job)
         hw_watch_hub_set_state(&r->watch, r->hot);
         hw_leases_attach(r);
         rc = start_consensus(r, &r->start_error);
+        if (rc == 0) {
+            rc = check_tail(r, image_index, &r->start_error);
+        }
         if (rc == 0) {
             r->phase = HW_PHASE_MEMBER;
             hw_checkpoint_start(r, image_index);

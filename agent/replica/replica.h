@@ -46,6 +46,7 @@ struct hw_replica_ops {
     void (*on_started)(void *ctx, int status, const char *why);
     void (*on_change)(void *ctx); /* leader, hot, members, phase or peers' reachability */
     void (*on_failed)(void *ctx, const char *why);
+    void (*on_removed)(void *ctx); /* the hot node says that this node is no member any more */
 };
 
 int hw_replica_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_metrics *metrics,
@@ -100,6 +101,8 @@ bool hw_replica_is_hot(const struct hw_replica *r);
 uint64_t hw_replica_hot_id(const struct hw_replica *r); /* 0: unknown */
 /* Kept connections to the other members, by id; NULL when it is not a member. */
 struct hw_channel *hw_replica_channel(struct hw_replica *r, uint64_t id);
+/* On the hot node: is this id no member of the committed configuration? false elsewhere, and while that changes. */
+bool hw_replica_is_removed(const struct hw_replica *r, uint64_t id);
 bool hw_replica_is_reachable(const struct hw_replica *r, uint64_t id);
 
 /* Send a call to the hot node over the peer connection ("/hotwarm.v1.Peer/Forward"). While no hot node is known it is

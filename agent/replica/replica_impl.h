@@ -27,7 +27,8 @@ struct hw_checkpoint {
     bool is_failing;
     bool has_more_to_sweep;
     uint64_t image_index;
-    uint64_t behind_since_ms; /* 0: the image holds everything applied */
+    uint64_t behind_since_ms; /* when the first change that the image lacks was applied, about; 0: it lacks none */
+    uint64_t cut_ms;          /* when the cut that is being written was taken */
     TAILQ_HEAD(, hw_image_wait) waits;
     /* written by the worker, read in done */
     int status;
@@ -151,6 +152,7 @@ struct hw_replica {
     struct hw_write acquire; /* the HotAcquired entry of this term */
     bool is_acquiring;
     uint64_t acquire_term;
+    int claim_status;             /* of the last claim, so that each reason is logged once */
     struct hw_timer *claim_timer; /* active: the last claim was refused, the next one waits for it */
     struct hw_defer sweep;
     TAILQ_HEAD(, hw_retired) retired; /* replaced states, freed in slices */
@@ -160,6 +162,7 @@ struct hw_replica {
     struct hw_checkpoint checkpoint;
     struct hw_reads reads;
     struct hw_peer peers[HW_MEMBERS_MAX];
+    struct hw_timer *greet_timer; /* without a leader: ask the peers whether we still belong */
     struct hw_forwards forwards;
     struct hw_rebuild rebuild;
     struct hw_watch_hub watch;
@@ -210,6 +213,7 @@ void hw_reads_restart(struct hw_replica *r);
 bool hw_reads_is_idle(const struct hw_replica *r);
 
 /* peers.c */
+void hw_peers_init(struct hw_replica *r);
 void hw_peers_sync(struct hw_replica *r);
 void hw_peers_close(struct hw_replica *r);
 bool hw_peers_are_idle(const struct hw_replica *r);

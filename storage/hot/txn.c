@@ -28,6 +28,7 @@ struct txn_run {
     size_t path_cap;
     size_t path_at;
     bool path_room[PATH_ROOM];
+    size_t deleted; /* keys that deletes will cover */
 };
 
 struct op_list {
@@ -160,6 +161,22 @@ static int check_put(const struct hw_hot *h, const struct hw_put *put)
     return has_lease(h, put->lease) ? 0 : HW_ERR_PRECONDITION;
 }
 
+/* As the state is before the transaction. */
+static int check_delete(struct txn_run *run, const struct hw_delete *del)
+{
+    struct hw_span span = hw_span_of(del->key, del->range_end);
+    struct hw_index_key *k;
+    struct hw_index_key *stop;
+    hw_index_bounds(&run->hot->index, &span, &k, &stop);
+    for (; k != stop; k = hw_index_next(k)) {
+        run->deleted += hw_index_live(k) != NULL;
+        if (run->deleted > HW_DELETE_KEYS_MAX) {
+            return HW_ERR_TOOBIG;
+        }
+    }
+    return 0;
+}
+
 static int check_path(struct txn_run *run, const struct hw_txn *txn)
 {
     struct op_list list = branch_of(txn, run->path[run->path_at++]);
@@ -170,6 +187,8 @@ static int check_path(struct txn_run *run, const struct hw_txn *txn)
             code = hw_hot_check_revision(run->hot, op->range.revision);
         } else if (op->type == HW_OP_PUT) {
             code = check_put(run->hot, &op->put);
+        } else if (op->type == HW_OP_DELETE) {
+            code = check_delete(run, &op->del);
         } else if (op->type == HW_OP_TXN) {
             code = check_path(run, op->txn);
         }

@@ -10,7 +10,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import h2  # noqa: E402
-from lib.hotwarm import (HWAGENT, HWCTL, HWLOAD, PATIENCE, Cluster, Failed, Node, free_ports, http_get,  # noqa: E402,F401
+from lib.hotwarm import (ROOT, HWAGENT, HWCTL, HWLOAD, PATIENCE, Cluster, Failed, Node, free_ports, http_get,  # noqa: E402,F401
                          run, wait_for)
 
 BUG_SIGNS = re.compile(r"ERROR: (Address|Leak)Sanitizer|runtime error:|assertion failed|Assertion `")
@@ -166,3 +166,14 @@ def checksums(folder):
             with open(path, "rb") as f:
                 out[os.path.relpath(path, folder)] = hashlib.sha256(f.read()).hexdigest()
     return out
+
+
+def switchover(cluster, *args):
+    """hwctl switchover, as JSON. A busy disk may be too slow for the handover: then it says so, nothing has moved, and
+    it is asked for again."""
+    def attempt():
+        code, out, err = cluster.hwctl("switchover", *args, "-o", "json", "--timeout", "15000")
+        if code not in (0, 6):
+            raise Failed(f"switchover {args}: exit {code}: {err}")
+        return json.loads(out) if code == 0 else None
+    return wait_for("a switchover", attempt, 30)

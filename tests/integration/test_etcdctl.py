@@ -1,5 +1,6 @@
 """etcd's own command line client (Debian's etcdctl 3.4) against every node, with no flag but --endpoints."""
 import base64
+import glob
 import json
 import os
 import shutil
@@ -7,9 +8,24 @@ import subprocess
 import tempfile
 import unittest
 
-from base import Cluster, ClusterTest, free_ports, http_get, run, wait_for
+from base import ROOT, Cluster, ClusterTest, free_ports, http_get, run, wait_for
 
 ENV = {"ETCDCTL_API": "3"}
+
+
+def find_etcd():
+    """$ETCD, an installed one, or the distribution's package, unpacked (not installed) under build/; None without."""
+    found = shutil.which(os.environ.get("ETCD", "etcd"))
+    folder = os.path.join(ROOT, "build", "bench")
+    unpacked = os.path.join(folder, "etcd-server", "usr", "bin", "etcd")
+    if found or os.path.exists(unpacked):
+        return found or unpacked
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as tmp:
+        subprocess.run(["apt-get", "download", "-q", "etcd-server"], cwd=tmp, capture_output=True, text=True)
+        for package in glob.glob(os.path.join(tmp, "*.deb")):
+            subprocess.run(["dpkg", "-x", package, os.path.join(folder, "etcd-server")], check=True)
+    return unpacked if os.path.exists(unpacked) else None
 
 
 def etcdctl(endpoint, *args, stdin=None):
@@ -228,7 +244,7 @@ class RealEtcd(unittest.TestCase):
     """The same script to a real etcd and to a node of each tier: every field of every answer but the identities."""
 
     def setUp(self):
-        etcd = shutil.which(os.environ.get("ETCD", "etcd"))
+        etcd = find_etcd()
         if etcd is None:
             self.skipTest("no etcd here to compare with (Debian package etcd-server)")
         client, peer = free_ports(2)

@@ -74,18 +74,26 @@ static void caller_done(struct caller *c)
 static void on_message(struct hw_request *r, struct hw_slice message)
 {
     struct caller *c = r->data;
+    struct calls *l = c->calls;
     c->has_answer = true;
     c->item_count = 0;
     if (c->op == OP_TXN) {
         struct bench_txn_answer answer = bench_txn_decode(message);
-        c->calls->revisions[c->key] = answer.is_succeeded ? answer.revision : answer.mod_revision;
-        c->calls->b->conflicts += !answer.is_succeeded;
-    } else if (c->op != OP_PUT) {
+        l->revisions[c->key] = answer.is_succeeded ? answer.revision : answer.mod_revision;
+        l->b->conflicts += !answer.is_succeeded;
+    } else if (c->op == OP_PUT) {
+        if (l->revisions != NULL) {
+            l->revisions[c->key] = bench_revision_of(message);
+        }
+    } else {
         struct bench_field f;
         struct hw_reader reader;
         hw_reader_init(&reader, message.data, message.len);
         while (bench_field_next(&reader, &f)) {
             c->item_count += f.number == 2;
+            if (f.number == 2 && c->op == OP_GET && l->revisions != NULL) {
+                l->revisions[c->key] = bench_kv_decode(f.bytes).mod_revision;
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ struct gap {
     unsigned under_way;
     uint64_t left_out;
     uint64_t start_ns;
-    uint64_t killed_ns; /* 0: not yet */
+    uint64_t killed_ns;    /* 0: not yet */
     uint64_t first_ack_ns; /* of a put sent after the kill */
     uint64_t last_ack_ns;
     uint64_t gap_ns;
@@ -103,8 +103,7 @@ static void probe_send(struct gap *g)
     p->number = g->next++;
     p->sent_ns = hw_mono_ns();
     hw_buf_clear(&g->out);
-    bench_put_encode(&g->out, hw_slice_of(key, bench_key(b, p->number, key)),
-                     hw_slice_of(b->value, b->o.value_bytes));
+    bench_put_encode(&g->out, hw_slice_of(key, bench_key(b, p->number, key)), hw_slice_of(b->value, b->o.value_bytes));
     if (hw_request_start(b->channels[p->number % b->channel_count], &p->request, BENCH_PATH_PUT, NULL, CALL_MS, true,
                          hw_buf_slice(&g->out), true) != 0) {
         b->refused++;
@@ -186,8 +185,9 @@ int bench_gap_run(struct bench *b)
     if (rc != 0) {
         return rc;
     }
-    hw_buf_printf(&b->more, ", \"acknowledged\": %u, \"lost\": %u, \"left_out\": %llu, \"longest_gap_ms\": %.2f, "
-                            "\"gap_at_ms\": %.1f",
+    hw_buf_printf(&b->more,
+                  ", \"acknowledged\": %u, \"lost\": %u, \"left_out\": %llu, \"longest_gap_ms\": %.2f, "
+                  "\"gap_at_ms\": %.1f",
                   g.acked_count, g.acked_count - g.found, (unsigned long long)g.left_out, (double)g.gap_ns / 1e6,
                   (double)g.gap_at_ns / 1e6);
     if (g.first_ack_ns != 0) {

@@ -1,5 +1,6 @@
 /* lease: grant N leases with `clients` calls under way, then keep them alive for the window: each stream has up to
- * PIPELINE keep-alives under way, over all of its leases in turn. The figures are the keep-alives'; grants are apart. */
+ * PIPELINE keep-alives under way, over all of its leases in turn. The figures are the keep-alives'; grants are apart.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -109,7 +109,8 @@ static bool write_one(struct watch *w)
     hw_buf_clear(&w->out);
     bench_put_encode(&w->out, watched_key(b, key), hw_slice_of(b->value, b->o.value_bytes));
     *p = (struct put){.watch = w, .request = {.ops = &put_ops, .data = p}, .is_called = true, .is_used = true};
-    if (hw_request_start(b->channels[0], &p->request, BENCH_PATH_PUT, NULL, 0, true, hw_buf_slice(&w->out), true) != 0) {
+    if (hw_request_start(b->channels[0], &p->request, BENCH_PATH_PUT, NULL, 0, true, hw_buf_slice(&w->out), true) !=
+        0) {
         p->is_used = false;
         b->refused++;
         return false;
@@ -279,7 +280,7 @@ int bench_watch_run(struct bench *b)
     hw_timer_start(w.tick, TICK_MS, TICK_MS);
     bench_window_start(b);
     w.start_ns = hw_mono_ns();
-    write_more(&w);
+    on_tick(&w);
     while ((!b->is_stopping || w.under_way > 0) && !w.has_failed && bench_turn(b)) {
     }
     bench_window_close(b);

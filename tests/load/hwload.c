@@ -115,7 +115,8 @@ static void acknowledged(struct client *c)
         l->latencies_us = realloc(l->latencies_us, l->latency_cap * sizeof *l->latencies_us);
         hw_assert(l->latencies_us != NULL);
     }
-    l->latencies_us[l->acks] = (uint32_t)(now - c->first_try_us);
+    /* A timer may fire a little before the moment that the rate set for this put. */
+    l->latencies_us[l->acks] = now > c->first_try_us ? (uint32_t)(now - c->first_try_us) : 0;
     l->last_ack_us = now;
     l->acks++;
     c->seq++;

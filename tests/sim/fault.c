@@ -272,6 +272,12 @@ static void on_fault(struct sim *s, struct sim_event *e)
     sim_after(s, e, sim_between(s, 20, 1200), SIM_NOBODY, "fault", on_fault);
 }
 
+/* What a supervisor does. */
+void fault_restart(struct server *v)
+{
+    sim_after(v->sim, &v->start_event, 1, v->at, "restart", on_start);
+}
+
 void fault_start(struct sim *s)
 {
     quiet(s);
@@ -287,7 +293,7 @@ void fault_heal(struct sim *s)
         v->disk.fails_append = false;
         v->disk.fails_puts = 0;
         if (!v->is_up) {
-            sim_after(s, &v->start_event, 1, v->at, "restart", on_start);
+            fault_restart(v);
         }
     }
 }

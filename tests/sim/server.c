@@ -136,8 +136,10 @@ static void on_applied(void *ctx, uint64_t applied_index)
 static void on_crash(struct sim *s, struct sim_event *e)
 {
     struct server *v = hw_container_of(e, struct server, crash_event);
-    (void)s;
     server_crash(v, v->crash_why);
+    if (s->is_healing) {
+        fault_restart(v); /* it failed just before the faults ended */
+    }
 }
 
 static void on_failed(void *ctx, const char *why)

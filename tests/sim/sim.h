@@ -117,6 +117,7 @@ struct sim {
 
 void fault_start(struct sim *s);
 void fault_heal(struct sim *s);
+void fault_restart(struct server *v);
 bool fault_is_replacing(const struct sim *s);
 
 /* One run; the sim keeps trace, stats and failure. */

@@ -246,32 +246,110 @@ static void missing_files_are_noticed_or_harmless(void)
     cluster_close(&cl);
 }
 
-/* ---- without a server ---- */
-
-static void put_u64(uint8_t *at, uint64_t v)
+/* Acknowledged entries behind the damage: libraft alone would start without them. */
+static void damage_in_the_middle_is_not_taken_for_a_crash(void)
 {
-    memcpy(at, &v, 8);
+    struct cluster cl;
+    struct node *n = &cl.nodes[0];
+    const char *killed = hw_test_dir();
+    char names[64][64];
+    char path[300];
+    off_t used = 0;
+    size_t count;
+    cluster_open(&cl);
+    cluster_start(&cl, 1);
+    for (int i = 0; i < 50; i++) {
+        CHECK_EQ(cluster_write(&cl, 60), 0);
+    }
+    count = folder_copy(n->folder, killed, names, 64);
+    node_stop(n);
+    n->folder = killed;
+    for (size_t i = 0; i < count && used <= 1500; i++) {
+        path_of(path, sizeof path, killed, names[i]);
+        used = strncmp(names[i], "open-", 5) == 0 ? used_bytes(path) : 0;
+    }
+    REQUIRE(used > 1500);
+    flip(path, 1500, 0x10);
+    CHECK(!try_start(n, "damage in the middle"));
+    CHECK(!try_start(n, "and it stays refused"));
+    flip(path, 1500, 0x10);
+    CHECK(try_start(n, "without the damage"));
+    CHECK_EQ(cl.disagreements, 0);
+    cluster_close(&cl);
 }
 
-/* A segment of one batch with one entry of 8 bytes, then `rest` bytes. */
-static void segment_write(const char *folder, size_t rest, uint8_t fill, uint64_t second_count)
+/* ---- without a server ---- */
+
+#define IMAGE_BYTES (128 * 1024)
+#define BATCHES_MAX 16
+
+/* An open segment as libraft writes it. */
+struct image {
+    uint8_t data[IMAGE_BYTES];
+    size_t starts[BATCHES_MAX];
+    size_t count;
+    size_t len;
+    struct hw_rng rng;
+};
+
+static uint32_t crc(const uint8_t *data, size_t len)
 {
-    uint8_t data[512] = {0};
-    size_t len = 8 + 16 + 16 + 8;
+    uint32_t c = 0;
+    for (size_t i = 0; i < len; i++) {
+        c ^= (uint32_t)data[i] << 24;
+        for (int bit = 0; bit < 8; bit++) {
+            c = (c & 0x80000000u) != 0 ? (c << 1) ^ 0x04c11db7u : c << 1;
+        }
+    }
+    return c;
+}
+
+static void image_init(struct image *im)
+{
+    memset(im, 0, sizeof *im);
+    im->data[0] = 1;
+    im->len = 8;
+    hw_rng_seed(&im->rng, 11);
+}
+
+/* Payload without zero bytes. */
+static void image_add(struct image *im, uint64_t entries, uint32_t entry_bytes)
+{
+    uint8_t *at = im->data + im->len;
+    uint8_t *payload = at + 16 + 16 * entries;
+    uint32_t sum;
+    REQUIRE(im->count < BATCHES_MAX && im->len + 16 + entries * (16 + entry_bytes) <= sizeof im->data);
+    im->starts[im->count++] = im->len;
+    memcpy(at + 8, &entries, 8);
+    for (uint64_t i = 0; i < entries; i++) {
+        at[16 + 16 * i] = 3;     /* term */
+        at[16 + 16 * i + 8] = 1; /* a command */
+        memcpy(at + 16 + 16 * i + 12, &entry_bytes, 4);
+    }
+    for (uint64_t i = 0; i < entries * entry_bytes; i++) {
+        payload[i] = (uint8_t)(1 + hw_rng_below(&im->rng, 255));
+    }
+    sum = crc(at + 8, 8 + 16 * entries);
+    memcpy(at, &sum, 4);
+    sum = crc(payload, entries * entry_bytes);
+    memcpy(at + 4, &sum, 4);
+    im->len += 16 + entries * (16 + entry_bytes);
+}
+
+static int check_file(const char *folder, const char *name, const uint8_t *data, size_t len)
+{
+    struct hw_error e = {0};
     char path[300];
     int fd;
-    put_u64(data, 1);
-    put_u64(data + 16, 1); /* entries */
-    data[24 + 12] = 8;     /* length of the entry */
-    memset(data + len, fill, rest);
-    if (rest >= 16) {
-        put_u64(data + len + 8, second_count);
-    }
-    path_of(path, sizeof path, folder, "open-1");
+    int rc;
+    path_of(path, sizeof path, folder, name);
     fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     REQUIRE(fd >= 0);
-    REQUIRE(write(fd, data, len + rest) == (ssize_t)(len + rest));
+    REQUIRE(write(fd, data, len) == (ssize_t)len);
     close(fd);
+    rc = folder_check(folder, &e);
+    CHECK((rc == 0) == (e.text[0] == '\0'));
+    return rc;
 }
 
 static off_t segment_size(const char *folder)
@@ -285,26 +363,132 @@ static off_t segment_size(const char *folder)
 
 static void open_segments_are_made_safe_for_libraft(void)
 {
+    static struct image im;
     const char *folder = hw_test_dir();
     struct hw_error e = {0};
-    CHECK_EQ(folder_check(folder, &e), 0);
-    segment_write(folder, 0, 0, 0);
-    CHECK_EQ(folder_check(folder, &e), 0);
-    segment_write(folder, 8, 0, 0); /* a rest that is too short for a batch: cut off */
-    CHECK_EQ(folder_check(folder, &e), 0);
-    CHECK_EQ(segment_size(folder), 48);
-    segment_write(folder, 8, 3, 0);
-    CHECK_EQ(folder_check(folder, &e), HW_ERR_CORRUPT);
-    segment_write(folder, 100, 0, 0); /* not written yet: left alone */
-    CHECK_EQ(folder_check(folder, &e), 0);
-    CHECK_EQ(segment_size(folder), 148);
-    segment_write(folder, 100, 0, 1000); /* a second batch that reaches past the end */
-    CHECK_EQ(folder_check(folder, &e), HW_ERR_CORRUPT);
-    segment_write(folder, 100, 0xff, 3); /* entries that do */
-    CHECK_EQ(folder_check(folder, &e), HW_ERR_CORRUPT);
-    segment_write(folder, 100, 0, UINT64_MAX); /* libraft takes an absurd count for the end */
+    size_t end;
     CHECK_EQ(folder_check(folder, &e), 0);
     CHECK_EQ(folder_check("/nonexistent/folder", &e), HW_ERR_NOTFOUND);
+    image_init(&im);
+    CHECK_EQ(check_file(folder, "open-1", im.data, 0), 0);
+    CHECK_EQ(check_file(folder, "open-1", im.data, 8), 0);
+    image_add(&im, 1, 8);
+    end = im.len;
+    CHECK_EQ(check_file(folder, "open-1", im.data, end), 0);
+    CHECK_EQ(check_file(folder, "open-1", im.data, end + 8), 0); /* a rest that is too short for a batch: cut off */
+    CHECK_EQ(segment_size(folder), end);
+    CHECK_EQ(check_file(folder, "open-1", im.data, end + 100), 0); /* not written yet: left alone */
+    CHECK_EQ(segment_size(folder), end + 100);
+    im.data[end + 3] = 3;
+    CHECK_EQ(check_file(folder, "open-1", im.data, end + 8), HW_ERR_CORRUPT);
+    im.data[end + 8] = 200; /* a second batch that reaches past the end */
+    CHECK_EQ(check_file(folder, "open-1", im.data, end + 100), HW_ERR_CORRUPT);
+    memset(im.data + end + 8, 0xff, 8); /* libraft takes an absurd count for the end */
+    CHECK_EQ(check_file(folder, "open-1", im.data, end + 100), 0);
+    image_init(&im);
+    image_add(&im, 1, 8);
+    image_add(&im, 3, 400);
+    CHECK_EQ(check_file(folder, "open-1", im.data, im.len - 8), HW_ERR_CORRUPT); /* entries that reach past the end */
+}
+
+static void damage_before_the_last_batch_is_refused(void)
+{
+    static struct image im;
+    static const struct {
+        uint64_t entries;
+        uint32_t bytes;
+    } batches[] = {{1, 8}, {1, 200}, {3, 640}, {1, 0}, {40, 16}, {1, 9000}, {2, 72}, {1, 120}};
+    const char *folder = hw_test_dir();
+    image_init(&im);
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        image_add(&im, batches[i].entries, batches[i].bytes);
+    }
+    CHECK_EQ(check_file(folder, "open-1", im.data, sizeof im.data), 0);
+    for (size_t i = 0; i < im.count; i++) {
+        size_t start = im.starts[i];
+        size_t end = i + 1 < im.count ? im.starts[i + 1] : im.len;
+        /* The checksums, the count, a term, a length, the data's middle and end. */
+        const size_t offsets[] = {start, start + 4, start + 8, start + 16, start + 26, (start + end) / 2, end - 6};
+        for (size_t k = 0; k < sizeof offsets / sizeof offsets[0]; k++) {
+            uint8_t kept[6];
+            memcpy(kept, im.data + offsets[k], sizeof kept);
+            memcpy(im.data + offsets[k], "damage", sizeof kept);
+            /* Damage over the edge is in the next batch too. */
+            CHECK_EQ(check_file(folder, "open-1", im.data, sizeof im.data), i + 1 < im.count ? HW_ERR_CORRUPT : 0);
+            CHECK_EQ(segment_size(folder), sizeof im.data);
+            memcpy(im.data + offsets[k], kept, sizeof kept);
+        }
+    }
+}
+
+static void damage_before_a_later_segment_is_refused(void)
+{
+    static struct image im;
+    static const uint8_t zeros[BLOCK];
+    const char *folder = hw_test_dir();
+    image_init(&im);
+    image_add(&im, 1, 200);
+    image_add(&im, 1, 200);
+    CHECK_EQ(check_file(folder, "open-9", im.data, sizeof im.data), 0);
+    CHECK_EQ(check_file(folder, "open-10", im.data, sizeof im.data), 0); /* both were open: as a crash leaves it */
+    im.data[im.len - 1] ^= 1;
+    CHECK_EQ(check_file(folder, "open-10", im.data, sizeof im.data), 0); /* the very last batch */
+    CHECK_EQ(check_file(folder, "open-9", im.data, sizeof im.data), HW_ERR_CORRUPT);
+    CHECK_EQ(check_file(folder, "open-10", zeros, sizeof zeros), 0); /* prepared, never written */
+    CHECK_EQ(check_file(folder, "open-10", zeros, 0), 0);
+}
+
+/* The last write is of several batches; any of its sectors may be missing after a power failure. */
+static void a_torn_write_is_left_to_libraft(void)
+{
+    static struct image before;
+    static struct image after;
+    static uint8_t torn[IMAGE_BYTES];
+    const char *folder = hw_test_dir();
+    unsigned whole = 0;
+    image_init(&before);
+    for (int i = 0; i < 4; i++) {
+        image_add(&before, 1, 1400 + 8 * (uint32_t)i);
+    }
+    after = before;
+    image_add(&after, 1, 200);
+    image_add(&after, 4, 56);
+    image_add(&after, 1, 3000);
+    image_add(&after, 90, 8);
+    image_add(&after, 1, 480);
+    image_add(&after, 1, 8);
+    for (int turn = 0; turn < 600; turn++) {
+        unsigned percent = (unsigned)hw_rng_below(&before.rng, 101);
+        size_t from = before.len / BLOCK * BLOCK;
+        memcpy(torn, before.data, sizeof torn);
+        for (size_t at = from; at < after.len; at += 512) {
+            /* Every 7th as a process that is killed leaves it: pages from the front. */
+            if (turn % 7 == 0 ? at < from + BLOCK * (size_t)(turn % 4) : hw_rng_is_chance(&before.rng, percent)) {
+                memcpy(torn + at, after.data + at, 512);
+            }
+        }
+        CHECK_EQ(check_file(folder, "open-1", torn, sizeof torn), 0);
+        whole += memcmp(torn, after.data, sizeof torn) == 0;
+    }
+    CHECK(whole < 100);
+}
+
+/* Headers within headers: the search behind a bad batch has an end. */
+static void a_search_for_batches_is_bounded(void)
+{
+    size_t len = 2 * 1024 * 1024;
+    uint8_t *data = malloc(len);
+    const char *folder = hw_test_dir();
+    REQUIRE(data != NULL);
+    memset(data, 0, len);
+    data[0] = 1;
+    for (size_t at = 8; at < len; at += 16) {
+        uint64_t term_or_count = 60000;
+        memcpy(data + at, &term_or_count, 8);
+        data[at + 8] = 1;
+    }
+    CHECK_EQ(check_file(folder, "open-1", data, len), HW_ERR_CORRUPT);
+    free(data);
 }
 
 static void frames_hold_what_was_put_in_and_nothing_else(void)
@@ -313,22 +497,23 @@ static void frames_hold_what_was_put_in_and_nothing_else(void)
         struct hw_buf b = {0};
         struct hw_slice payload;
         uint64_t term;
+        uint64_t index;
         uint8_t bytes[40];
         memset(bytes, (int)len + 1, sizeof bytes);
         CHECK_EQ(frame_entry_begin(&b), 0);
         hw_buf_append(&b, bytes, len);
         CHECK_EQ(frame_entry_end(&b), 0);
         CHECK_EQ(frame_entry_end(&b), HW_ERR_INVALID); /* twice */
-        frame_entry_set_term(&b, UINT64_MAX - 3);
+        frame_entry_set_place(&b, UINT64_MAX - 3, 77);
         CHECK_EQ(b.len % 8, 0);
-        CHECK_EQ(frame_entry_decode(b.data, b.len, &term, &payload), 0);
+        CHECK_EQ(frame_entry_decode(b.data, b.len, &term, &index, &payload), 0);
         CHECK_EQ(term, UINT64_MAX - 3);
         CHECK_EQ(payload.len, len);
         CHECK(memcmp(payload.data, bytes, len) == 0);
-        CHECK_EQ(frame_entry_decode(b.data, b.len - 8, &term, &payload), HW_ERR_CORRUPT);
-        CHECK_EQ(frame_entry_decode(b.data, 0, &term, &payload), HW_ERR_CORRUPT);
+        CHECK_EQ(frame_entry_decode(b.data, b.len - 8, &term, &index, &payload), HW_ERR_CORRUPT);
+        CHECK_EQ(frame_entry_decode(b.data, 0, &term, &index, &payload), HW_ERR_CORRUPT);
         b.data[4] = 2;
-        CHECK_EQ(frame_entry_decode(b.data, b.len, &term, &payload), HW_ERR_VERSION);
+        CHECK_EQ(frame_entry_decode(b.data, b.len, &term, &index, &payload), HW_ERR_VERSION);
         hw_buf_free(&b);
         CHECK_EQ(frame_manifest_encode(hw_slice_of(bytes, len), &b), 0);
         CHECK_EQ(frame_manifest_decode(b.data, b.len, &payload), 0);
@@ -346,5 +531,7 @@ static void frames_hold_what_was_put_in_and_nothing_else(void)
 }
 
 HW_SUITE(consensus_damage, HW_CASE(flipped_bits_are_noticed_or_harmless),
-         HW_CASE(missing_files_are_noticed_or_harmless), HW_CASE(open_segments_are_made_safe_for_libraft),
-         HW_CASE(frames_hold_what_was_put_in_and_nothing_else))
+         HW_CASE(missing_files_are_noticed_or_harmless), HW_CASE(damage_in_the_middle_is_not_taken_for_a_crash),
+         HW_CASE(open_segments_are_made_safe_for_libraft), HW_CASE(damage_before_the_last_batch_is_refused),
+         HW_CASE(damage_before_a_later_segment_is_refused), HW_CASE(a_torn_write_is_left_to_libraft),
+         HW_CASE(a_search_for_batches_is_bounded), HW_CASE(frames_hold_what_was_put_in_and_nothing_else))

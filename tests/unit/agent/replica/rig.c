@@ -28,7 +28,7 @@ static void on_failed(void *ctx, const char *why)
     r->failures++;
 }
 
-static const struct hw_replica_ops replica_ops = {on_started, on_change, on_failed};
+static const struct hw_replica_ops replica_ops = {on_started, on_change, on_failed, NULL};
 
 static void on_tick(void *ctx)
 {

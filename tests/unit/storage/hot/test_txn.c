@@ -301,7 +301,27 @@ static void a_result_outlives_what_it_names(void)
     hw_buf_free(&out);
 }
 
-HW_SUITE(hot_txn, HW_CASE(puts_count_versions_and_keep_their_creation), HW_CASE(a_put_may_keep_value_or_lease),
+static void a_delete_that_would_hold_the_loop_is_refused_whole(void)
+{
+    static struct kit k;
+    hw_rev revision;
+    hotkit_open(&k);
+    for (unsigned i = 0; i <= HW_DELETE_KEYS_MAX; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "d/%06u", i);
+        CHECK_EQ(hotkit_put(&k, key, "v"), 0);
+    }
+    revision = hw_hot_revision(k.hot);
+    CHECK_EQ(hotkit_delete(&k, "d/", hw_slice_str("d0")), HW_ERR_TOOBIG);
+    CHECK_EQ(hw_hot_revision(k.hot), revision);
+    CHECK_EQ(hotkit_delete(&k, "d/", hw_slice_str("d/000001")), 0);
+    CHECK_EQ(hotkit_delete(&k, "d/", hw_slice_str("d0")), 0);
+    CHECK_EQ(hw_hot_key_count(k.hot), 0);
+    hotkit_close(&k);
+}
+
+HW_SUITE(hot_txn, HW_CASE(a_delete_that_would_hold_the_loop_is_refused_whole),
+         HW_CASE(puts_count_versions_and_keep_their_creation), HW_CASE(a_put_may_keep_value_or_lease),
          HW_CASE(deletes_leave_no_trace_when_there_is_nothing), HW_CASE(reads_see_the_writes_before_them),
          HW_CASE(a_nested_delete_may_follow_a_put), HW_CASE(nested_compares_see_the_state_before), HW_CASE(compares),
          HW_CASE(every_compare_must_hold), HW_CASE(a_refused_transaction_changes_nothing),
