@@ -9,6 +9,7 @@
 #include "agent/api/exchange.h"
 #include "agent/api/image_copy.h"
 #include "agent/api/port.h"
+#include "agent/api/range.h"
 #include "agent/base/assert.h"
 #include "agent/http/http.h"
 
@@ -58,6 +59,7 @@ struct hw_api {
     struct hw_arena arena;
     struct hw_buf out;
     struct hw_exchanges exchanges;
+    struct hw_ranges ranges;
     struct hw_watcher_list watchers;
     unsigned watcher_count;
     struct hw_images images;
