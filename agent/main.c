@@ -26,7 +26,8 @@ static const char usage[] =
     "Environment variables override the file: HOTWARM_ and the key, e.g. HOTWARM_LISTEN_CLIENT=127.0.0.1:2379.\n"
     "Signals: SIGTERM and SIGINT stop cleanly (the hot tier is handed over first), SIGHUP reads the configuration "
     "again.\n"
-    "Exit codes: 0 stopped cleanly, 2 bad command line or configuration, 4 removed from the cluster, 6 no space, 7 data folder or disk, 70 bug.\n";
+    "Exit codes: 0 stopped cleanly, 2 bad command line or configuration,\n"
+    "4 removed from the cluster, 6 no space, 7 data folder or disk, 70 bug.\n";
 
 struct arguments {
     const char *config;

@@ -9,6 +9,7 @@
 #include "agent/api/exchange.h"
 #include "agent/api/image_copy.h"
 #include "agent/api/port.h"
+#include "agent/api/range.h"
 #include "agent/api/watch.h"
 #include "agent/base/assert.h"
 #include "agent/http/http.h"
@@ -62,6 +63,7 @@ struct hw_api {
     struct hw_arena arena;
     struct hw_buf out;
     struct hw_exchanges exchanges;
+    struct hw_ranges ranges;
     struct hw_health_watcher_list watchers; /* of health */
     unsigned watcher_count;
     struct hw_watches watches; /* of keys */

@@ -216,6 +216,16 @@ uint64_t hw_exchange_time_left_ms(const struct hw_exchange *x)
     return left < call_left ? left : call_left;
 }
 
+size_t hw_exchange_unsent(const struct hw_exchange *x)
+{
+    return x->call == NULL ? 0 : hw_call_connection_queued(x->call);
+}
+
+const void *hw_exchange_connection(const struct hw_exchange *x)
+{
+    return x->call == NULL ? NULL : hw_call_connection(x->call);
+}
+
 static void forward_done(struct hw_forward *f, enum hw_grpc status, const char *text, struct hw_slice answer)
 {
     struct hw_exchange *x = f->data;
@@ -469,6 +479,7 @@ void hw_exchanges_init(struct hw_api *api)
     TAILQ_INIT(&all->retry);
     TAILQ_INIT(&all->spare);
     all->retry_timer = hw_timer_new(api->loop, "api retry", on_retry, api);
+    hw_ranges_init(api);
 }
 
 void hw_exchanges_tick(struct hw_api *api)
@@ -524,6 +535,7 @@ void hw_exchanges_cancel(struct hw_api *api)
 void hw_exchanges_close(struct hw_api *api)
 {
     struct hw_exchange *x;
+    hw_ranges_close(api);
     hw_timer_free(api->exchanges.retry_timer);
     api->exchanges.retry_timer = NULL;
     while ((x = TAILQ_FIRST(&api->exchanges.spare)) != NULL) {

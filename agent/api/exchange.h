@@ -49,13 +49,17 @@ struct hw_endpoint {
     const struct hw_service_method *method;
 };
 
-/* A range being read over several turns; see kv.c. */
+/* A range: see range.h. */
+TAILQ_HEAD(hw_range_list, hw_exchange);
 struct hw_range_work {
-    struct hw_range range;
     struct hw_scan *scan;
     struct hw_buf answer;
     size_t encoded; /* versions written to answer so far */
     bool is_scanned;
+    bool is_single;
+    bool keys_only;
+    struct hw_range_list *list; /* NULL: in none */
+    TAILQ_ENTRY(hw_exchange) link;
 };
 
 struct hw_exchange {
@@ -108,6 +112,10 @@ bool hw_exchange_try_here(struct hw_exchange *x);
 /* Nobody waits for the answer any more. */
 bool hw_exchange_is_over(const struct hw_exchange *x);
 uint64_t hw_exchange_time_left_ms(const struct hw_exchange *x);
+/* While it is not over: bytes that the client's connection has still to send, and which connection that is (to compare
+ * with that of another exchange). 0 and NULL afterwards. */
+size_t hw_exchange_unsent(const struct hw_exchange *x);
+const void *hw_exchange_connection(const struct hw_exchange *x);
 
 /* An empty buffer for the answer, shared by all: use it up in this turn. */
 struct hw_buf *hw_exchange_out(struct hw_exchange *x);

@@ -1,121 +1,13 @@
 /* etcdserverpb.KV: Range, Put, DeleteRange, Txn, Compact.
  *
  * Writes run on the hot node, as one command through the log. Reads are answered by every node: serializable ones at
- * once, others when the state here is known to be current. A range is read in slices of scan_slice_keys keys, a slice a
- * turn, so that a long one delays nobody; its revision is fixed at its start, so the slices fit together.
+ * once, others when the state here is known to be current (range.h: in slices, so that long ones delay nobody).
  */
-#include <string.h>
-
 #include "agent/api/api_impl.h"
 #include "agent/api/txn.h"
 #include "agent/base/clock.h"
 
-/* Encoding goes on in the next turn after so many bytes, too. */
-#define ENCODE_SLICE_BYTES ((size_t)2 * 1024 * 1024)
-
 /* ---- Range ---- */
-
-static void range_close(struct hw_exchange *x)
-{
-    struct hw_range_work *w = &x->work.range;
-    hw_defer_cancel(x->api->loop, &x->defer);
-    hw_scan_close(w->scan);
-    hw_buf_free(&w->answer);
-    x->abort = NULL;
-}
-
-static void range_refuse(struct hw_exchange *x, enum hw_refusal refusal)
-{
-    range_close(x);
-    hw_exchange_refuse(x, refusal);
-}
-
-/* True when everything is encoded. */
-static bool range_encode_slice(struct hw_exchange *x)
-{
-    struct hw_range_work *w = &x->work.range;
-    size_t count;
-    struct hw_version *const *kvs = hw_scan_kvs(w->scan, &count);
-    size_t left = x->api->config.scan_slice_keys;
-    size_t bytes = w->answer.len;
-    if (w->encoded == 0) {
-        struct hw_header header = hw_exchange_header(x, hw_scan_revision(w->scan));
-        hw_encode_range_begin(&w->answer, &header);
-    }
-    while (left > 0 && w->encoded < count && w->answer.len - bytes < ENCODE_SLICE_BYTES) {
-        hw_encode_range_kvs(&w->answer, kvs + w->encoded, 1, w->range.keys_only);
-        w->encoded++;
-        left--;
-    }
-    if (w->encoded < count) {
-        return false;
-    }
-    hw_encode_range_end(&w->answer, hw_scan_has_more(w->scan), hw_scan_count(w->scan));
-    return true;
-}
-
-static void range_step(struct hw_exchange *x)
-{
-    struct hw_range_work *w = &x->work.range;
-    struct hw_buf answer;
-    if (!w->is_scanned) {
-        int rc = hw_scan_step(w->scan, x->api->config.scan_slice_keys);
-        if (rc < 0) {
-            range_refuse(x, hw_refusal_of_result(rc));
-            return;
-        }
-        w->is_scanned = rc == 0;
-    }
-    if (!w->is_scanned || !range_encode_slice(x)) {
-        if (w->answer.failed || w->answer.len > HW_ANSWER_BYTES_MAX) {
-            range_refuse(x, w->answer.failed ? HW_REFUSE_NO_MEMORY : HW_REFUSE_ANSWER_TOO_LARGE);
-        } else {
-            hw_defer_post(x->api->loop, &x->defer);
-        }
-        return;
-    }
-    answer = w->answer;
-    hw_buf_init(&w->answer);
-    range_close(x);
-    hw_exchange_ok_out(x, &answer);
-    hw_buf_free(&answer);
-}
-
-static void range_go_on(struct hw_defer *d)
-{
-    struct hw_exchange *x = hw_container_of(d, struct hw_exchange, defer);
-    if (hw_exchange_is_over(x)) {
-        range_refuse(x, HW_REFUSE_TIMEOUT);
-    } else {
-        hw_loop_note(x->api->loop, "range");
-        range_step(x);
-    }
-}
-
-/* The request is read again: what was unpacked before the wait is gone. */
-static void range_start(struct hw_exchange *x)
-{
-    struct hw_range_work *w = &x->work.range;
-    Etcdserverpb__RangeRequest *m = hw_exchange_unpack(x, &etcdserverpb__range_request__descriptor);
-    enum hw_refusal refusal;
-    int rc;
-    if (m == NULL) {
-        return;
-    }
-    memset(w, 0, sizeof *w);
-    if (!hw_range_convert(m, &w->range, &refusal)) {
-        hw_exchange_refuse(x, refusal);
-        return;
-    }
-    rc = hw_scan_start(hw_replica_hot(x->api->replica), &w->range, &w->scan);
-    if (rc != 0) {
-        hw_exchange_refuse(x, hw_refusal_of_result(rc));
-        return;
-    }
-    hw_defer_init(&x->defer, range_go_on);
-    x->abort = range_close;
-    range_step(x);
-}
 
 static void handle_range(struct hw_exchange *x)
 {
@@ -128,9 +20,9 @@ static void handle_range(struct hw_exchange *x)
     if (!hw_range_convert(m, &range, &refusal)) {
         hw_exchange_refuse(x, refusal);
     } else if (m->serializable) {
-        range_start(x);
+        hw_range_answer(x);
     } else {
-        hw_exchange_read(x, range_start);
+        hw_exchange_read(x, hw_range_answer);
     }
 }
 

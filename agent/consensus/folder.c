@@ -24,7 +24,7 @@
 #define BATCH_ENTRIES_MAX (8u * 1024 * 1024 / 32)
 #define SECTOR_BYTES 512
 /* What a search for batches may look at, in bytes: contents made to look like batches must not hold up the start. */
-#define SEARCH_WORK_MAX (256u * 1024 * 1024)
+#define SEARCH_WORK_MAX (64u * 1024 * 1024)
 
 /* What a crash leaves, and what only damage leaves.
  *

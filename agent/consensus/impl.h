@@ -24,6 +24,7 @@
 #include "agent/consensus/consensus.h"
 #include "agent/consensus/folder.h"
 #include "agent/consensus/frame.h"
+#include "agent/consensus/grow.h"
 
 #define MESSAGE_TYPES 6
 #define ROOM_MAX 65535 /* MiB: what libraft's messages can carry */
@@ -174,24 +175,6 @@ static inline void count(struct hw_counter *counter, uint64_t n)
     if (counter != NULL) {
         hw_counter_add(counter, n);
     }
-}
-
-/* Room for `want` elements: the array, moved perhaps, or NULL with the old one as it was. */
-static inline void *array_grow(void *array, size_t *cap, size_t want, size_t size)
-{
-    size_t n = *cap == 0 ? 16 : *cap;
-    void *p;
-    if (want <= *cap) {
-        return array;
-    }
-    while (n < want) {
-        n *= 2;
-    }
-    p = realloc(array, n * size);
-    if (p != NULL) {
-        *cap = n;
-    }
-    return p;
 }
 
 /* consensus.c */

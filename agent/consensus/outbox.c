@@ -171,6 +171,19 @@ static const char *address_of(const struct hw_consensus *c, const struct raft_me
     return NULL;
 }
 
+/* libraft answers every pre-vote with the term that was asked about, so a candidate whose term is behind never learns
+ * why it is refused. Where the longest log is at a low term and a shorter one at a high term (its server was once a
+ * candidate for long), none could ever win again: each denies the other, for its term or for its log. So a refusal for
+ * the term carries ours, and the candidate catches up with it. It is on disk, and it is no vote: a server may always
+ * move to a term that it hears of. */
+static void mend_vote_result(const struct hw_consensus *c, struct raft_request_vote_result *m)
+{
+    raft_term term = raft_current_term(c->raft);
+    if (m->pre_vote && !m->vote_granted && m->term < term) {
+        m->term = term;
+    }
+}
+
 static struct outgoing *outgoing_new(struct hw_consensus *c, struct peer *peer, struct raft_io_send *req,
                                      const struct raft_message *m)
 {
@@ -196,6 +209,8 @@ static struct outgoing *outgoing_new(struct hw_consensus *c, struct peer *peer, 
     memcpy(out->address, address, len + 1);
     if (m->type == RAFT_INSTALL_SNAPSHOT && m->install_snapshot.last_index == c->get_index) {
         out->message.install_snapshot.last_term = c->get_term;
+    } else if (m->type == RAFT_REQUEST_VOTE_RESULT) {
+        mend_vote_result(c, &out->message.request_vote_result);
     }
     return out;
 }

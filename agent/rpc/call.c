@@ -404,6 +404,16 @@ size_t hw_call_queued(const struct hw_call *call)
     return hw_h2_queued(&call->s);
 }
 
+size_t hw_call_connection_queued(const struct hw_call *call)
+{
+    return call->connection->queued_bytes;
+}
+
+const void *hw_call_connection(const struct hw_call *call)
+{
+    return call->connection;
+}
+
 void hw_call_on_drain(struct hw_call *call, void (*on_drain)(void *data, struct hw_call *call))
 {
     call->on_drain = on_drain;

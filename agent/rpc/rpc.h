@@ -73,6 +73,8 @@ void hw_rpc_server_accept(struct hw_rpc_server *server, struct hw_stream *stream
 void hw_rpc_server_shut(struct hw_rpc_server *server, uint64_t grace_ms, void (*on_closed)(void *ctx), void *ctx);
 void hw_rpc_server_free(struct hw_rpc_server *server);
 unsigned hw_rpc_server_connection_count(const struct hw_rpc_server *server);
+/* Not yet sent bytes of all connections; walks them. */
+size_t hw_rpc_server_queued(const struct hw_rpc_server *server);
 
 /* A call lives from its handler until hw_call_end (or hw_call_reply). A handler may keep the pointer and answer later;
  * when the client goes away first, on_cancel runs (if set) and the call still wants its hw_call_end. */
@@ -93,6 +95,10 @@ int hw_call_send(struct hw_call *call, struct hw_slice message);
  * bytes of this call have left and no more than HW_STREAM_LOW remain, so a sender may stop at any size below that. */
 size_t hw_call_queued(const struct hw_call *call);
 void hw_call_on_drain(struct hw_call *call, void (*on_drain)(void *data, struct hw_call *call));
+/* The same for all calls of this call's connection, which is what send_queue_bytes_max limits. */
+size_t hw_call_connection_queued(const struct hw_call *call);
+/* Calls of one connection have the same; for comparing only, valid while the call lives. */
+const void *hw_call_connection(const struct hw_call *call);
 /* End with a status; text may be NULL. The pointer is dead afterwards. */
 void hw_call_end(struct hw_call *call, enum hw_grpc status, const char *text);
 /* One message and OK; RESOURCE_EXHAUSTED when hw_call_send refuses it. */

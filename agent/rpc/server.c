@@ -229,6 +229,16 @@ unsigned hw_rpc_server_connection_count(const struct hw_rpc_server *server)
     return server->connection_count;
 }
 
+size_t hw_rpc_server_queued(const struct hw_rpc_server *server)
+{
+    const struct hw_rpc_connection *c;
+    size_t bytes = 0;
+    TAILQ_FOREACH(c, &server->connections, link) {
+        bytes += c->queued_bytes;
+    }
+    return bytes;
+}
+
 /* ---- connections ---- */
 
 void hw_rpc_connection_release(struct hw_rpc_connection *c)

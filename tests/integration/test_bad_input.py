@@ -170,6 +170,36 @@ class BadInput(ClusterTest):
             except h2.Closed:
                 pass  # so many resets may also cost the connection
 
+    def test_large_ranges_whose_answers_nobody_takes(self):
+        """200 ranges over everything on one connection that opens no window. Others go on as if nothing was."""
+        n = self.cluster.hot()
+        keys, value = 20000, b"v" * 1000
+        with h2.Kv(n.client, timeout=60 * PATIENCE) as kv:
+            for start in range(0, keys, 100):
+                kv.call("Txn", h2.encode(*((2, h2.encode((2, h2.encode((1, f"many/{i:06}"), (2, value)))))
+                                           for i in range(start, start + 100))))
+        asked = h2.encode((1, b"\0"), (2, b"\0"))
+        calls = b"".join(h2.frame(h2.HEADERS, h2.END_HEADERS, i, h2.encode_headers(
+            h2.call_headers("/etcdserverpb.KV/Range"))) + h2.frame(h2.DATA, h2.END_STREAM, i, message(asked))
+            for i in range(1, 400, 2))
+        with raw(n.client) as s, h2.Kv(n.client) as kv:
+            s.sendall(h2.PREFACE + h2.frame(h2.SETTINGS, 0, 0) + calls)
+            longest, end, count = 0, time.monotonic() + 3, 0
+            while time.monotonic() < end:
+                began = time.monotonic()
+                revision = kv.put("beside", str(count))
+                self.assertEqual(kv.get("beside"), (str(count).encode(), revision))
+                longest, count = max(longest, time.monotonic() - began), count + 1
+            with open(f"/proc/{n.process.pid}/status", encoding="ascii") as f:
+                peak_kb = int(re.search(r"VmHWM:\s+(\d+)", f.read()).group(1))
+        self.assertLess(longest, 1.0 * PATIENCE)
+        self.assertGreater(count, 10)
+        self.assertLess(peak_kb, 1024 * 1024)
+        self.assertIs(self.cluster.hot(), n)
+        with h2.Kv(n.client, timeout=60 * PATIENCE) as kv:
+            self.assertEqual(len(kv.range("many/", "many0")), keys)
+            kv.call("DeleteRange", h2.encode((1, "many/"), (2, "many0")))
+
     def test_deadline_in_the_past_and_a_tiny_one(self):
         n = self.cluster.warm()
         for timeout in ("1n", "1u"):

@@ -260,7 +260,7 @@ class Membership(StandAloneTest):
         b.start()
         wait_for("it says for whom it waits", lambda: "waiting for the other nodes" in a.log_text())
         for n in (a, b):
-            self.assertEqual(http_get(n.client, "/readyz")[0], 503)
+            wait_for(f"{n.name} answers", lambda n=n: http_get(n.client, "/readyz")[0] == 503)
             self.assertEqual(http_get(n.client, "/livez")[0], 200)
         a.kill()
         a.start()

@@ -63,7 +63,6 @@ static void levels_are_parsed_or_left_as_they_were(void)
         {"INFO", HW_ERR_INVALID},
         {"info,", 0},
         {",info", HW_ERR_INVALID},
-        {"info replica=debug", HW_ERR_INVALID},
         {"=debug", HW_ERR_INVALID},
         {"replica=", HW_ERR_INVALID},
         {"replica=loud", HW_ERR_INVALID},

@@ -408,12 +408,11 @@ static void damage_before_the_last_batch_is_refused(void)
         size_t start = im.starts[i];
         size_t end = i + 1 < im.count ? im.starts[i + 1] : im.len;
         /* The checksums, the count, a term, a length, the data's middle and end. */
-        const size_t offsets[] = {start, start + 4, start + 8, start + 16, start + 26, (start + end) / 2, end - 6};
+        const size_t offsets[] = {start, start + 4, start + 8, start + 16, start + 26, (start + end) / 2, end - 4};
         for (size_t k = 0; k < sizeof offsets / sizeof offsets[0]; k++) {
-            uint8_t kept[6];
+            uint8_t kept[4];
             memcpy(kept, im.data + offsets[k], sizeof kept);
-            memcpy(im.data + offsets[k], "damage", sizeof kept);
-            /* Damage over the edge is in the next batch too. */
+            memcpy(im.data + offsets[k], "harm", sizeof kept);
             CHECK_EQ(check_file(folder, "open-1", im.data, sizeof im.data), i + 1 < im.count ? HW_ERR_CORRUPT : 0);
             CHECK_EQ(segment_size(folder), sizeof im.data);
             memcpy(im.data + offsets[k], kept, sizeof kept);
@@ -473,19 +472,23 @@ static void a_torn_write_is_left_to_libraft(void)
     CHECK(whole < 100);
 }
 
-/* Headers within headers: the search behind a bad batch has an end. */
+/* Headers that check, each of an entry that reaches to the end: the search behind a bad batch has an end. */
 static void a_search_for_batches_is_bounded(void)
 {
-    size_t len = 2 * 1024 * 1024;
-    uint8_t *data = malloc(len);
+    size_t len = 1024 * 1024 + 8;
+    uint8_t *data = calloc(1, len);
     const char *folder = hw_test_dir();
     REQUIRE(data != NULL);
-    memset(data, 0, len);
     data[0] = 1;
-    for (size_t at = 8; at < len; at += 16) {
-        uint64_t term_or_count = 60000;
-        memcpy(data + at, &term_or_count, 8);
-        data[at + 8] = 1;
+    for (size_t at = 8; at < len; at += 32) {
+        uint32_t entry_bytes = (uint32_t)(len - at - 32);
+        uint32_t sum;
+        data[at + 8] = 1;  /* entries */
+        data[at + 24] = 1; /* a command */
+        memcpy(data + at + 28, &entry_bytes, 4);
+        sum = crc(data + at + 8, 24);
+        memcpy(data + at, &sum, 4);
+        memset(data + at + 4, 0xee, 4);
     }
     CHECK_EQ(check_file(folder, "open-1", data, len), HW_ERR_CORRUPT);
     free(data);
