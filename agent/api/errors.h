@@ -21,7 +21,7 @@
     X(COMPACTED, OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted")                    \
     X(FUTURE, OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision")                     \
     X(DELETE_TOO_LARGE, RESOURCE_EXHAUSTED,                                                                 \
-      "the deletes cover more than 100000 keys: delete in parts, for instance by narrower prefixes")        \
+      "the deletes cover more than 200000 keys: delete in parts, for instance by narrower prefixes")        \
     X(NO_SPACE, RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded")                            \
     X(LEASE_NOT_FOUND, NOT_FOUND, "etcdserver: requested lease not found")                                  \
     X(LEASE_EXISTS, FAILED_PRECONDITION, "etcdserver: lease already exists")                                \

@@ -19,7 +19,7 @@
 #define HW_TXN_OPS_HARD_MAX 65536
 /* Deletes of one transaction cover at most this many keys: they are applied in one go on every node, and more would
  * hold heartbeats up for longer than an election takes. */
-#define HW_DELETE_KEYS_MAX 100000
+#define HW_DELETE_KEYS_MAX 200000
 /* ... and nests at most this deep (the outermost is depth 1). */
 #define HW_TXN_DEPTH_MAX 8
 /* One key or value; far above what the API lets through. */

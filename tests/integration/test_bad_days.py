@@ -232,6 +232,7 @@ class Damage(ClusterTest):
         path = self.kinds(node.data).get(kind)
         if path is None:
             node.start()
+            self.cluster.wait_ready([node])
             return False
         how(path)
         node.start()
