@@ -17,8 +17,21 @@
 /* The answer of any call that was sent on to the hot node, a range among them. */
 #define PEER_MESSAGE_MAX ((size_t)65 * 1024 * 1024)
 
+static void went_down(struct hw_peer *p, int status)
+{
+    p->is_up = false;
+    if (p->id == p->replica->view.leader_id && status != HW_ERR_TIMEOUT && p->replica->consensus != NULL) {
+        /* Its kernel closed the connection: the process is gone, no need to wait for its silence to tell. */
+        hw_consensus_suspect_leader(p->replica->consensus, SUSPECT_MS);
+    }
+    hw_log_warn(HW_COMPONENT, "peer connection lost", "peer=%016" PRIx64 " address=%s why=%s", p->id, p->address,
+                hw_logq(hw_err_text(status)));
+    p->replica->ops->on_change(p->replica->ctx);
+}
+
 /* An address may have a new owner (a wiped node that came back under a new id), so a connection counts only once the
- * other side has said who it is. */
+ * other side has said who it is, on that very connection: a process that goes away still answers what it has, after the
+ * channel has given its connection up. */
 static void on_hello_message(struct hw_request *request, struct hw_slice message)
 {
     struct hw_peer *p = hw_container_of(request, struct hw_peer, hello);
@@ -30,7 +43,13 @@ static void on_hello_message(struct hw_request *request, struct hw_slice message
         p->replica->ops->on_removed(p->replica->ctx);
         return;
     }
-    if (!is_same || p->id == 0 || p->is_up) {
+    if (p->id == 0 || p->greeted != p->connection || !hw_channel_is_up(p->channel)) {
+        return;
+    }
+    if (!is_same && p->is_up) {
+        went_down(p, HW_ERR_FOREIGN);
+    }
+    if (!is_same || p->is_up) {
         return;
     }
     p->is_up = true;
@@ -62,6 +81,7 @@ static void greet(struct hw_peer *p)
         return;
     }
     m.from_id = p->replica->config.consensus.id;
+    p->greeted = p->connection;
     hw_assert(hotwarm__v1__hello_request__get_packed_size(&m) <= sizeof packed);
     p->hello.ops = &hello_ops;
     p->is_greeting = hw_request_start(p->channel, &p->hello, "/hotwarm.v1.Peer/Hello", NULL, GREET_TIMEOUT_MS, true,
@@ -88,17 +108,10 @@ static void on_greet_timer(void *ctx)
 static void on_down(void *ctx, int status)
 {
     struct hw_peer *p = ctx;
-    if (!p->is_up) {
-        return; /* still refused: said once is enough */
+    p->connection++;
+    if (p->is_up) { /* otherwise still refused: said once is enough */
+        went_down(p, status);
     }
-    p->is_up = false;
-    if (p->id == p->replica->view.leader_id && status != HW_ERR_TIMEOUT && p->replica->consensus != NULL) {
-        /* Its kernel closed the connection: the process is gone, no need to wait for its silence to tell. */
-        hw_consensus_suspect_leader(p->replica->consensus, SUSPECT_MS);
-    }
-    hw_log_warn(HW_COMPONENT, "peer connection lost", "peer=%016" PRIx64 " address=%s why=%s", p->id, p->address,
-                hw_logq(hw_err_text(status)));
-    p->replica->ops->on_change(p->replica->ctx);
 }
 
 static const struct hw_channel_ops channel_ops = {.on_up = on_up, .on_down = on_down};

@@ -75,6 +75,8 @@ struct hw_peer {
     struct hw_replica *replica;
     bool is_up; /* connected, and the one that answers is really this member */
     bool is_greeting;
+    unsigned connection; /* grows when one is lost */
+    unsigned greeted;    /* the connection that the greeting under way was sent on */
     struct hw_request hello;
 };
 
