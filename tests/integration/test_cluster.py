@@ -215,7 +215,7 @@ class Membership(StandAloneTest):
         twin.start()
         try:
             wait_for("the refusal is in the log", lambda: any(
-                "n1" in x and ("already" in x or "in use" in x) for x in twin.log_lines(20)))
+                "called 'n1'" in x for x in twin.log_lines(20)))
             self.assertFalse(twin.is_ready())
             self.assertEqual(member_names(hot), ["n1", "n2", "n3", "n4", "n5"])
         finally:
