@@ -8,7 +8,7 @@
 
 #define OTHER 8
 
-/* The other member's process, as far as greetings go: it keeps them and answers when told, with the id that it is told. */
+/* The other member as far as greetings go: it keeps them, and answers when told, with the id that it is told. */
 struct peer {
     struct rrig *rig;
     struct hw_rpc_server *server;
