@@ -105,6 +105,7 @@ demo: deps ## three agents, kill -9 under load, a rebuild, and the proof that no
 check-asan: ## build and run all tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory VARIANT=asan all build/asan/unit build/asan/hwload
 	@$(MAKE) --no-print-directory VARIANT=asan unit
+	@$(MAKE) --no-print-directory VARIANT=asan SEEDS=100 sim
 	@$(MAKE) --no-print-directory VARIANT=asan integration
 
 $(B)/sim: $(call obj,$(wildcard tests/sim/*.c)) $(B)/libhw.a
