@@ -104,6 +104,7 @@ def tests_of(suite):
 
 def main():
     signal.signal(signal.SIGALRM, on_alarm)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts us in the background had it ignored
     wanted = sys.argv[1:]
     folder = os.path.dirname(os.path.abspath(__file__))
     found = list(tests_of(unittest.defaultTestLoader.discover(folder, pattern="test_*.py")))
