@@ -133,6 +133,10 @@ int hw_replica_forward(struct hw_replica *r, struct hw_forward *f, uint64_t time
 /* The peer service's questions. */
 uint64_t hw_replica_term(const struct hw_replica *r);
 
+/* While no leader is known because too few voters are there: a sentence that says which are missing and what to do. ""
+ * otherwise. Valid for the turn. */
+const char *hw_replica_trouble(const struct hw_replica *r);
+
 /* ---- image ---- */
 
 struct hw_replica_status {

@@ -1,7 +1,7 @@
 /* Private to agent/replica: the struct behind replica.h and the parts that share it. One part, one file:
  * apply.c (log to state), checkpoint.c (state to image), read.c (linearizable reads), peers.c (connections),
  * forward.c (calls to the hot node), rebuild.c (image from a peer), lease.c (when leases end), upkeep.c (bounds of the
- * state), watch*.c (watchers), replica.c (life).
+ * state), watch*.c (watchers), quorum.c (is it lost?), replica.c (life).
  */
 #ifndef HW_REPLICA_IMPL_H
 #define HW_REPLICA_IMPL_H
@@ -9,6 +9,7 @@
 #include <limits.h>
 
 #include "agent/replica/lease.h"
+#include "agent/replica/quorum.h"
 #include "agent/replica/replica.h"
 #include "agent/replica/upkeep.h"
 #include "agent/replica/watch_hub.h"
@@ -75,6 +76,7 @@ struct hw_peer {
     struct hw_replica *replica;
     bool is_up; /* connected, and the one that answers is really this member */
     bool is_greeting;
+    bool is_replaced; /* another id answers at its address: its data is gone */
     struct hw_request hello;
 };
 
@@ -162,6 +164,7 @@ struct hw_replica {
     struct hw_checkpoint checkpoint;
     struct hw_reads reads;
     struct hw_peer peers[HW_MEMBERS_MAX];
+    struct hw_quorum quorum;
     struct hw_timer *greet_timer; /* without a leader: ask the peers whether we still belong */
     struct hw_forwards forwards;
     struct hw_rebuild rebuild;
