@@ -73,9 +73,12 @@ struct hw_write {
     struct hw_proposal proposal; /* private */
     struct hw_replica *replica;  /* private */
     uint64_t started_us;         /* private */
+    bool *is_taken;              /* private */
 };
 int hw_write_encode(struct hw_write *w, const struct hw_cmd *cmd);
 int hw_replica_write(struct hw_replica *r, struct hw_write *w);
+/* Within done: the result becomes the caller's, to be freed with hw_result_free before the replica goes away. */
+void hw_write_take_result(struct hw_write *w, struct hw_result *result);
 
 /* False while the state is over state_bytes_max: then puts and lease grants are refused, before the log. Asked on the
  * hot node; others follow whatever it has accepted. */
