@@ -15,6 +15,7 @@
 #include "agent/replica/watch_hub.h"
 #include "storage/warm/image.h"
 #include "storage/warm/manifest.h"
+#include "storage/warm/part.h"
 
 #define HW_COMPONENT "replica"
 
@@ -102,6 +103,9 @@ struct hw_rebuild {
     bool is_streaming;
     bool is_cancelling;
     uint64_t token;
+    uint64_t copy_index; /* of the copy with this token */
+    bool is_resumed;     /* token and what was received are of an earlier process, and were not asked for yet */
+    unsigned said_percent;
     uint64_t total_bytes;
     uint64_t received_bytes; /* given to the writer, in order */
     uint64_t checksum;       /* of the whole file, from the end message */
@@ -111,6 +115,7 @@ struct hw_rebuild {
     bool is_writing;
     bool is_loading;
     /* the worker's */
+    struct hw_part part;
     struct hw_buf writing;
     uint64_t writing_at;
     int status;
