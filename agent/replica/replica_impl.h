@@ -10,12 +10,12 @@
 
 #include "agent/replica/lease.h"
 #include "agent/replica/quorum.h"
+#include "agent/replica/rebuild.h"
 #include "agent/replica/replica.h"
 #include "agent/replica/upkeep.h"
 #include "agent/replica/watch_hub.h"
 #include "storage/warm/image.h"
 #include "storage/warm/manifest.h"
-#include "storage/warm/part.h"
 
 #define HW_COMPONENT "replica"
 
@@ -88,41 +88,6 @@ struct hw_forwards {
     unsigned count;
     struct hw_timer *timer;
     struct hw_defer kick;
-};
-
-/* ---- rebuild ---- */
-struct hw_rebuild {
-    bool is_wanted;
-    bool is_installed; /* the image on disk is the new one, restore has not run yet */
-    uint64_t index;    /* at least this */
-    uint64_t leader_id;
-    uint64_t source; /* peer we fetch from */
-    unsigned attempts;
-    struct hw_timer *retry;
-    struct hw_request request;
-    bool is_streaming;
-    bool is_cancelling;
-    uint64_t token;
-    uint64_t copy_index; /* of the copy with this token */
-    bool is_resumed;     /* token and what was received are of an earlier process, and were not asked for yet */
-    unsigned said_percent;
-    uint64_t total_bytes;
-    uint64_t received_bytes; /* given to the writer, in order */
-    uint64_t checksum;       /* of the whole file, from the end message */
-    bool has_ended;
-    struct hw_buf pending; /* chunk bytes not yet written */
-    struct hw_job job;
-    bool is_writing;
-    bool is_loading;
-    /* the worker's */
-    struct hw_part part;
-    struct hw_buf writing;
-    uint64_t writing_at;
-    int status;
-    struct hw_error e;
-    struct hw_hot *loaded;
-    uint64_t loaded_index;
-    uint64_t started_ms;
 };
 
 struct hw_leases; /* lease.c */
@@ -232,10 +197,6 @@ void hw_forwards_init(struct hw_replica *r);
 void hw_forwards_close(struct hw_replica *r);
 void hw_forwards_kick(struct hw_replica *r);
 
-/* rebuild.c */
-void hw_rebuild_init(struct hw_replica *r);
-void hw_rebuild_close(struct hw_replica *r);
-void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id);
 /* After the swap. */
 void hw_rebuild_done(struct hw_replica *r);
 bool hw_rebuild_is_idle(const struct hw_replica *r);
