@@ -278,7 +278,15 @@ bool hw_api_is_ready(struct hw_api *api, const char **why)
         {"failed", "the node has failed and is about to end"},
     };
     const char *phase = hw_api_phase(api);
+    struct hw_hello hello = {0};
     *why = NULL;
+    if (api->replica == NULL && !api->is_stopping) {
+        api->ops.hello(api->ctx, &hello);
+    }
+    if (hello.problem != NULL) {
+        *why = hello.problem;
+        return false;
+    }
     for (size_t i = 0; i < hw_array_len(reasons); i++) {
         if (strcmp(phase, reasons[i].phase) == 0) {
             *why = reasons[i].why;
@@ -288,7 +296,10 @@ bool hw_api_is_ready(struct hw_api *api, const char **why)
     if (!hw_api_has_state(api)) {
         *why = "the node is starting";
     } else if (hw_replica_hot_id(api->replica) == 0) {
-        *why = "no hot node is known: an election is under way, or too few voters are up";
+        *why = hw_replica_trouble(api->replica);
+        if ((*why)[0] == '\0') {
+            *why = "no hot node is known: an election is under way, or too few voters are up";
+        }
     }
     return *why == NULL;
 }

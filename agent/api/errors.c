@@ -38,6 +38,8 @@ enum hw_refusal hw_refusal_of_result(int code)
         return HW_REFUSE_DELETE_TOO_LARGE;
     case HW_ERR_PRECONDITION:
         return HW_REFUSE_LEASE_NOT_FOUND;
+    case HW_ERR_EXHAUSTED:
+        return HW_REFUSE_LEASE_FULL;
     default:
         return HW_REFUSE_NO_MEMORY;
     }

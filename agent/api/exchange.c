@@ -414,24 +414,28 @@ static void write_done(struct hw_write *w, int status)
     }
 }
 
-void hw_exchange_write(struct hw_exchange *x, const struct hw_cmd *cmd,
-                       void (*on_applied)(struct hw_exchange *x, const struct hw_result *result))
+void hw_exchange_write_to(struct hw_exchange *x, const struct hw_cmd *cmd, void (*done)(struct hw_write *w, int status),
+                          void (*on_applied)(struct hw_exchange *x, const struct hw_result *result))
 {
     struct hw_write *w = &x->work.write;
     int rc;
     memset(w, 0, sizeof *w);
-    w->done = write_done;
+    w->done = done;
     w->data = x;
     x->on_applied = on_applied;
     rc = hw_write_encode(w, cmd);
     if (rc == 0) {
         rc = hw_replica_write(x->api->replica, w);
     }
-    if (rc == HW_ERR_NOTHOT) {
-        hw_exchange_reroute(x);
-    } else if (rc != 0) {
-        hw_exchange_refuse(x, hw_refusal_of_status(rc));
+    if (rc != 0) {
+        done(w, rc);
     }
+}
+
+void hw_exchange_write(struct hw_exchange *x, const struct hw_cmd *cmd,
+                       void (*on_applied)(struct hw_exchange *x, const struct hw_result *result))
+{
+    hw_exchange_write_to(x, cmd, write_done, on_applied);
 }
 
 static enum hw_refusal refusal_of_read(const struct hw_exchange *x, int status)

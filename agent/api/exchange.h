@@ -129,6 +129,10 @@ void *hw_exchange_unpack(struct hw_exchange *x, const ProtobufCMessageDescriptor
 /* Put a command into the log. Then on_applied runs with its result (code 0 only); any other end is answered here. */
 void hw_exchange_write(struct hw_exchange *x, const struct hw_cmd *cmd,
                        void (*on_applied)(struct hw_exchange *x, const struct hw_result *result));
+/* As hw_exchange_write, but every end is told to `done`, whose w->data is the exchange; also one at once. It runs
+ * x->on_applied itself. */
+void hw_exchange_write_to(struct hw_exchange *x, const struct hw_cmd *cmd, void (*done)(struct hw_write *w, int status),
+                          void (*on_applied)(struct hw_exchange *x, const struct hw_result *result));
 /* Wait until the state here may answer a linearizable read. A failure is answered here. */
 void hw_exchange_read(struct hw_exchange *x, void (*on_readable)(struct hw_exchange *x));
 

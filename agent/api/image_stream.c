@@ -265,6 +265,10 @@ static struct hw_copy *take_copy(struct hw_api *api, const Hotwarm__V1__Snapshot
                                  struct hw_error *e)
 {
     struct hw_copy *c = m->token == 0 ? NULL : hw_copy_find(api, m->token);
+    if (c != NULL && c->meta.counters.applied < m->min_index) {
+        hw_copy_release(c); /* more is needed by now than when that transfer began */
+        c = NULL;
+    }
     *offset = c == NULL ? 0 : m->offset;
     if (c == NULL && hw_copy_take(api, m->min_index, &c, e) != 0) {
         return NULL;

@@ -5,6 +5,7 @@
  */
 #include "agent/api/api_impl.h"
 #include "agent/api/txn.h"
+#include "agent/api/txn_answer.h"
 #include "agent/base/clock.h"
 
 /* ---- Range ---- */
@@ -48,16 +49,10 @@ static void answer_delete(struct hw_exchange *x, const struct hw_result *result)
 
 static void answer_txn(struct hw_exchange *x, const struct hw_result *result)
 {
-    struct hw_header header = hw_exchange_header(x, result->revision);
-    struct hw_buf *out = hw_exchange_out(x);
-    size_t size = hw_encode_txn_size(&header, &result->txn);
-    if (size > HW_ANSWER_BYTES_MAX) {
-        hw_exchange_refuse(x, HW_REFUSE_ANSWER_TOO_LARGE);
-        return;
-    }
-    hw_buf_reserve(out, size);
-    hw_encode_txn(out, &header, &result->txn);
-    hw_exchange_ok_out(x, out);
+    struct hw_result mine;
+    (void)result;
+    hw_write_take_result(&x->work.write, &mine);
+    hw_txn_answer(x, &mine);
 }
 
 static void answer_compact(struct hw_exchange *x, const struct hw_result *result)
@@ -157,6 +152,10 @@ static void txn_answer_here(struct hw_exchange *x)
     if (txn_read(x, &txn) == NULL) {
         return;
     }
+    if (hw_hot_check_compares(hw_replica_hot(x->api->replica), &txn) != 0) {
+        hw_exchange_refuse(x, HW_REFUSE_COMPARE_TOO_LARGE);
+        return;
+    }
     hw_result_init(&result);
     rc = hw_hot_read_txn(hw_replica_hot(x->api->replica), &txn, &result);
     if (rc != 0) {
@@ -164,7 +163,8 @@ static void txn_answer_here(struct hw_exchange *x)
     } else if (result.code != 0) {
         hw_exchange_refuse(x, hw_refusal_of_result(result.code));
     } else {
-        answer_txn(x, &result);
+        hw_txn_answer(x, &result);
+        return;
     }
     hw_result_free(&result);
 }
@@ -188,6 +188,8 @@ static void txn_write(struct hw_exchange *x, const struct hw_cmd *cmd)
     bool may_grow = hw_replica_may_grow(x->api->replica);
     if (!may_grow && (has_put(txn->success, txn->success_count) || has_put(txn->failure, txn->failure_count))) {
         hw_exchange_refuse(x, HW_REFUSE_NO_SPACE);
+    } else if (hw_hot_check_compares(hw_replica_hot(x->api->replica), txn) != 0) {
+        hw_exchange_refuse(x, HW_REFUSE_COMPARE_TOO_LARGE);
     } else {
         hw_exchange_write(x, cmd, answer_txn);
     }

@@ -146,13 +146,14 @@ size_t hw_encode_txn_size(const struct hw_header *header, const struct hw_txn_re
     return size;
 }
 
+static const unsigned op_fields[] = {
+    [HW_OP_RANGE] = OP_RANGE, [HW_OP_PUT] = OP_PUT, [HW_OP_DELETE] = OP_DELETE, [HW_OP_TXN] = OP_TXN};
+
 static void put_op(struct hw_buf *out, const struct hw_header *inner, const struct hw_op_result *op)
 {
-    static const unsigned fields[] = {
-        [HW_OP_RANGE] = OP_RANGE, [HW_OP_PUT] = OP_PUT, [HW_OP_DELETE] = OP_DELETE, [HW_OP_TXN] = OP_TXN};
     size_t size = op_size(inner, op);
     hw_pb_begin_message(out, TXN_RESPONSES, hw_pb_message_size(size));
-    hw_pb_begin_message(out, fields[op->type], size);
+    hw_pb_begin_message(out, op_fields[op->type], size);
     switch (op->type) {
     case HW_OP_RANGE:
         hw_encode_range_begin(out, inner);
@@ -178,5 +179,49 @@ void hw_encode_txn(struct hw_buf *out, const struct hw_header *header, const str
     hw_pb_put_uint(out, TXN_SUCCEEDED, txn->succeeded);
     for (size_t i = 0; i < txn->op_count && !out->failed; i++) {
         put_op(out, &inner, &txn->ops[i]);
+    }
+}
+
+/* ---- in pieces ---- */
+
+enum { LENGTH_BYTES = 5 };
+
+static void put_length(uint8_t *at, size_t len)
+{
+    for (int i = 0; i < LENGTH_BYTES; i++) {
+        at[i] = (uint8_t)((len >> (7 * i) & 0x7f) | (i < LENGTH_BYTES - 1 ? 0x80 : 0));
+    }
+}
+
+static void begin_open_message(struct hw_buf *out, unsigned field)
+{
+    static const uint8_t room[LENGTH_BYTES];
+    hw_buf_put_u8(out, hw_pb_tag(field, HW_PB_BYTES));
+    hw_buf_append(out, room, sizeof room);
+}
+
+void hw_encode_txn_begin(struct hw_buf *out, const struct hw_header *header, bool succeeded)
+{
+    hw_encode_header(out, header);
+    hw_pb_put_uint(out, TXN_SUCCEEDED, succeeded);
+}
+
+void hw_encode_op(struct hw_buf *out, const struct hw_header *header, const struct hw_op_result *op)
+{
+    put_op(out, header, op);
+}
+
+size_t hw_encode_op_begin(struct hw_buf *out, enum hw_op_type type)
+{
+    begin_open_message(out, TXN_RESPONSES);
+    begin_open_message(out, op_fields[type]);
+    return out->len;
+}
+
+void hw_encode_op_end(struct hw_buf *out, size_t begin)
+{
+    if (!out->failed) {
+        put_length(out->data + begin - LENGTH_BYTES, out->len - begin);
+        put_length(out->data + begin - 2 * LENGTH_BYTES - 1, out->len - begin + LENGTH_BYTES + 1);
     }
 }

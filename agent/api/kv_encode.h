@@ -38,4 +38,13 @@ void hw_encode_txn(struct hw_buf *out, const struct hw_header *header, const str
 /* How many bytes hw_encode_txn will append: an answer that is too large is refused before it is written. */
 size_t hw_encode_txn_size(const struct hw_header *header, const struct hw_txn_result *txn);
 
+/* TxnResponse in pieces, for one with deferred ranges: begin, then each operation, whole (hw_encode_op) or as its
+ * begin, its content and its end with what begin returned. A nested transaction's content is a begin and operations
+ * again. Lengths that are not known yet take five bytes, which protobuf's decoders read as well as the shortest form.
+ */
+void hw_encode_txn_begin(struct hw_buf *out, const struct hw_header *header, bool succeeded);
+void hw_encode_op(struct hw_buf *out, const struct hw_header *header, const struct hw_op_result *op);
+size_t hw_encode_op_begin(struct hw_buf *out, enum hw_op_type type);
+void hw_encode_op_end(struct hw_buf *out, size_t begin);
+
 #endif

@@ -26,7 +26,7 @@ static void header_of(struct hw_exchange *x, hw_rev revision, Etcdserverpb__Resp
     header->raft_term = h.raft_term;
 }
 
-/* ---- writes ---- */
+/* ---- writes: with the refusals of leases ---- */
 
 static void refuse_result(struct hw_exchange *x, int code)
 {
@@ -57,25 +57,6 @@ static void lease_written(struct hw_write *w, int status)
         refuse_result(x, w->result.code);
     } else {
         x->on_applied(x, &w->result);
-    }
-}
-
-/* As hw_exchange_write, with the refusals of leases. */
-static void lease_write(struct hw_exchange *x, const struct hw_cmd *cmd,
-                        void (*on_applied)(struct hw_exchange *x, const struct hw_result *result))
-{
-    struct hw_write *w = &x->work.write;
-    int rc;
-    memset(w, 0, sizeof *w);
-    w->done = lease_written;
-    w->data = x;
-    x->on_applied = on_applied;
-    rc = hw_write_encode(w, cmd);
-    if (rc == 0) {
-        rc = hw_replica_write(x->api->replica, w);
-    }
-    if (rc != 0) {
-        lease_written(w, rc);
     }
 }
 
@@ -130,7 +111,7 @@ static void handle_grant(struct hw_exchange *x)
     cmd.grant.id = m->id != 0 ? m->id : fresh_id(hw_replica_hot(replica));
     cmd.grant.ttl_s = m->ttl > ttl_min_s ? m->ttl : ttl_min_s;
     x->data = (void *)(intptr_t)cmd.grant.id;
-    lease_write(x, &cmd, answer_grant);
+    hw_exchange_write_to(x, &cmd, lease_written, answer_grant);
 }
 
 /* ---- LeaseRevoke ---- */
@@ -156,7 +137,7 @@ static void handle_revoke(struct hw_exchange *x)
         return;
     }
     cmd.revoke = m->id;
-    lease_write(x, &cmd, answer_revoke);
+    hw_exchange_write_to(x, &cmd, lease_written, answer_revoke);
 }
 
 /* ---- LeaseKeepAlive, sent on by another node ---- */

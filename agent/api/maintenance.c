@@ -137,8 +137,12 @@ static void hash_step(struct hw_defer *d)
         hw_exchange_refuse(x, HW_REFUSE_TIMEOUT);
         return;
     }
-    hw_loop_note(x->api->loop, "hash");
-    rc = hw_hasher_step(x->data, x->api->config.scan_slice_keys);
+    rc = 1;
+    if (hw_ranges_may_walk(x->api)) {
+        hw_loop_note(x->api->loop, "hash");
+        rc = hw_hasher_step(x->data, x->api->config.scan_slice_keys);
+        hw_ranges_charge(x->api, x->api->config.scan_slice_keys, 0);
+    }
     if (rc > 0) {
         hw_defer_post(x->api->loop, &x->defer);
     } else if (rc < 0) {

@@ -17,16 +17,64 @@ static bool fits(const char *text, size_t size)
 
 /* ---- who are you ---- */
 
+/* At most HW_MEMBERS_MAX; a row that does not fit makes the whole list none. */
+static size_t read_initial(const Hotwarm__V1__HelloRequest *m, struct hw_form_member *initial)
+{
+    if (m->n_initial > HW_MEMBERS_MAX) {
+        return 0;
+    }
+    for (size_t i = 0; i < m->n_initial; i++) {
+        const Hotwarm__V1__PeerMember *from = m->initial[i];
+        if (!fits(from->name, sizeof initial[i].name) || !fits(from->peer_address, sizeof initial[i].peer_address)) {
+            return 0;
+        }
+        initial[i].id = 0;
+        snprintf(initial[i].name, sizeof initial[i].name, "%s", from->name);
+        snprintf(initial[i].peer_address, sizeof initial[i].peer_address, "%s", from->peer_address);
+    }
+    return m->n_initial;
+}
+
+static void hear_initial(struct hw_api *api, const Hotwarm__V1__HelloRequest *m)
+{
+    struct hw_form_member initial[HW_MEMBERS_MAX];
+    size_t count;
+    if (api->ops.asked == NULL || strcmp(m->cluster_name, api->config.cluster_name) != 0) {
+        return;
+    }
+    count = read_initial(m, initial);
+    if (count > 0) {
+        api->ops.asked(api->ctx, m->from_name, initial, count);
+    }
+}
+
+static size_t fill_initial(const struct hw_hello *hello, Hotwarm__V1__PeerMember *rows, Hotwarm__V1__PeerMember **list)
+{
+    size_t count = hello->cluster_id == 0 && hello->initial_count <= HW_MEMBERS_MAX ? hello->initial_count : 0;
+    for (size_t i = 0; i < count; i++) {
+        hotwarm__v1__peer_member__init(&rows[i]);
+        rows[i].name = (char *)hello->initial[i].name;
+        rows[i].peer_address = (char *)hello->initial[i].peer_address;
+        list[i] = &rows[i];
+    }
+    return count;
+}
+
 static void handle_hello(struct hw_exchange *x)
 {
     struct hw_api *api = x->api;
     struct hw_hello hello = {.phase = "starting"};
     Hotwarm__V1__HelloResponse m = HOTWARM__V1__HELLO_RESPONSE__INIT;
     Hotwarm__V1__HelloRequest *request = hw_exchange_unpack(x, &hotwarm__v1__hello_request__descriptor);
+    Hotwarm__V1__PeerMember rows[HW_MEMBERS_MAX];
+    Hotwarm__V1__PeerMember *list[HW_MEMBERS_MAX];
     if (request == NULL) {
         return;
     }
+    hear_initial(api, request);
     api->ops.hello(api->ctx, &hello);
+    m.initial = list;
+    m.n_initial = fill_initial(&hello, rows, list);
     m.id = hello.id;
     m.cluster_id = hello.cluster_id;
     m.phase = (char *)hw_api_phase(api);
@@ -38,6 +86,7 @@ static void handle_hello(struct hw_exchange *x)
         const struct hw_node *hot;
         m.hot_id = hw_replica_hot_id(api->replica);
         m.term = hw_replica_term(api->replica);
+        m.trouble = (char *)(m.hot_id == 0 ? hw_replica_trouble(api->replica) : "");
         m.removed = request->from_id != 0 && hw_replica_is_removed(api->replica, request->from_id);
         hot = hw_hot_node_by_id(hw_replica_hot(api->replica), m.hot_id);
         if (hot != NULL) {

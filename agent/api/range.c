@@ -4,6 +4,7 @@
 
 #include "agent/api/api_impl.h"
 #include "agent/api/txn.h"
+#include "agent/api/txn_answer.h"
 
 /* The first step of a slice looks at so few keys, each further one at twice as many: what is charged for a small range
  * is then near to what it cost. */
@@ -72,6 +73,7 @@ static bool is_memory_short(struct hw_api *api)
     TAILQ_FOREACH(x, &r->built, work.range.link) {
         bytes += x->work.range.answer.len;
     }
+    bytes += hw_txn_answers_bytes(api);
     if (bytes > r->bytes_peak) {
         r->bytes_peak = bytes;
     }
@@ -425,6 +427,32 @@ void hw_range_answer(struct hw_exchange *x)
     arm(api);
 }
 
+bool hw_ranges_may_walk(struct hw_api *api)
+{
+    struct hw_ranges *r = &api->ranges;
+    budget_renew(api);
+    if (has_budget(api, 0)) {
+        return true;
+    }
+    if (r->grace_turn == r->turn) {
+        return false;
+    }
+    r->grace_turn = r->turn;
+    return true;
+}
+
+void hw_ranges_charge(struct hw_api *api, size_t keys, size_t bytes)
+{
+    charge_keys(&api->ranges, keys);
+    api->ranges.bytes_left -= (int64_t)bytes;
+}
+
+bool hw_ranges_is_memory_short(struct hw_api *api)
+{
+    budget_renew(api);
+    return is_memory_short(api);
+}
+
 void hw_ranges_init(struct hw_api *api)
 {
     struct hw_ranges *r = &api->ranges;
@@ -435,7 +463,9 @@ void hw_ranges_init(struct hw_api *api)
     r->bytes_max = HW_RANGE_BYTES_MAX;
     r->turn = NO_TURN;
     r->unsent_turn = NO_TURN;
+    r->grace_turn = NO_TURN;
     hw_defer_init(&r->go_on, on_go_on);
+    hw_txn_answers_init(api);
     r->again = hw_timer_new(api->loop, "api ranges", on_again, api);
 }
 
@@ -443,6 +473,7 @@ void hw_ranges_close(struct hw_api *api)
 {
     struct hw_ranges *r = &api->ranges;
     hw_assert(TAILQ_EMPTY(&r->singles) && TAILQ_EMPTY(&r->fresh) && r->waiting_count == 0 && r->built_count == 0);
+    hw_txn_answers_close(api);
     hw_defer_cancel(api->loop, &r->go_on);
     hw_timer_free(r->again);
     r->again = NULL;

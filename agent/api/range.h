@@ -1,4 +1,5 @@
-/* Private to agent/api: KV.Range, and what all ranges of the node may take together.
+/* Private to agent/api: KV.Range, and what everything that walks many keys may take together: ranges, the deferred
+ * ranges of transactions (txn_answer.h) and hashes.
  *
  * A range is read in slices: at most scan_slice_keys keys looked at, as many encoded, HW_RANGE_SLICE_BYTES written. All
  * ranges share one budget a loop turn, of HW_RANGE_TURN_SLICES slices; a slice runs while any of it is left, so a turn
@@ -41,17 +42,29 @@ struct hw_ranges {
     size_t unsent; /* by all connections, as of unsent_turn, and what was answered since */
     uint64_t unsent_turn;
 
+    uint64_t grace_turn; /* somebody other than a range had a slice beyond the budget in this turn */
+
     uint64_t keys_turn; /* looked at or encoded in this turn */
     uint64_t keys_turn_max;
     size_t bytes_peak; /* the most that was counted against bytes_max */
 
     struct hw_defer go_on;
     struct hw_timer *again;
+
+    TAILQ_HEAD(, hw_txn_answer) txns; /* being built, one after another */
+    unsigned txn_count;
+    struct hw_defer txns_go_on;
 };
 
 void hw_ranges_init(struct hw_api *api);
 /* After all ranges have ended. */
 void hw_ranges_close(struct hw_api *api);
+/* May somebody else walk keys now, a slice of the budget? Ranges may use it up turn after turn, so one slice in a turn
+ * is given beyond it. Charge afterwards. */
+bool hw_ranges_may_walk(struct hw_api *api);
+void hw_ranges_charge(struct hw_api *api, size_t keys, size_t bytes);
+/* Answers being built and not yet sent are at their bound. */
+bool hw_ranges_is_memory_short(struct hw_api *api);
 /* The state here may be read; ends the exchange, now or later. */
 void hw_range_answer(struct hw_exchange *x);
 

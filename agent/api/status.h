@@ -10,7 +10,7 @@
 struct hw_api;
 struct hw_exchange;
 
-#define HW_HEALTH_TEXT_MAX 320
+#define HW_HEALTH_TEXT_MAX 800
 
 /* A NodeStatus with the memory of its strings; do not copy it. */
 struct hw_node_status {

@@ -1,5 +1,6 @@
 #include "agent/base/log.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +34,16 @@ static int parse_level(const char *s, size_t len, enum hw_level *out)
     return HW_ERR_INVALID;
 }
 
+bool hw_log_is_component(const char *name, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)name[i]) && strchr("-_.", name[i]) == NULL) {
+            return false;
+        }
+    }
+    return len > 0;
+}
+
 int hw_log_configure(const char *spec)
 {
     enum hw_level base = HW_INFO;
@@ -48,7 +59,7 @@ int hw_log_configure(const char *spec)
             }
         } else {
             size_t name_len = (size_t)(eq - p);
-            if (count == OVERRIDES_MAX || name_len == 0 || name_len >= COMPONENT_MAX ||
+            if (count == OVERRIDES_MAX || !hw_log_is_component(p, name_len) || name_len >= COMPONENT_MAX ||
                 parse_level(eq + 1, len - name_len - 1, &parsed[count].level) != 0) {
                 return HW_ERR_INVALID;
             }

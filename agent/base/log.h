@@ -14,8 +14,11 @@
 
 enum hw_level { HW_DEBUG, HW_INFO, HW_WARN, HW_ERROR };
 
-/* Parse and set the levels; returns HW_ERR_INVALID for a text that is not LEVEL[,COMPONENT=LEVEL]... */
+/* Parse and set the levels; returns HW_ERR_INVALID, with nothing changed, for a text that is not
+ * LEVEL[,COMPONENT=LEVEL]... The configuration's check of log.level has the sentences. */
 int hw_log_configure(const char *spec);
+/* Letters, digits, '-', '_' and '.', at least one. */
+bool hw_log_is_component(const char *name, size_t len);
 bool hw_log_is_on(enum hw_level level, const char *component);
 /* fields may be NULL. */
 void hw_log(enum hw_level level, const char *component, const char *msg, const char *fields, ...)

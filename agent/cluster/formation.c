@@ -8,6 +8,7 @@
 #include "agent/base/assert.h"
 #include "agent/base/log.h"
 #include "agent/base/rng.h"
+#include "agent/cluster/initial.h"
 #include "agent/rpc/rpc.h"
 #include "proto/hotwarm.pb-c.h"
 
@@ -19,8 +20,9 @@
 #define MAJORITY_GRACE_MS 2000
 #define NEWS_CHANGED_MS 1000 /* sooner when there is something new to say */
 #define NEWS_MAX 768
+#define ASKER_FRESH_MS 5000 /* who waits asks every TICK_MS; one that was corrected or stopped is forgotten */
 
-enum call { CALL_NONE, CALL_HELLO, CALL_FORM, CALL_JOIN };
+enum call { CALL_NONE, CALL_HELLO, CALL_FORM };
 
 struct other {
     struct hw_formation *formation;
@@ -28,14 +30,20 @@ struct other {
     struct hw_channel *channel;
     struct hw_request request;
     enum call call;
+    struct hw_request join; /* may take long: who is there is asked meanwhile */
+    bool is_join_asked;
     bool has_answered; /* Hello, since the last change of connection */
     bool is_empty;     /* belongs to no cluster and waits */
     bool is_stranger;  /* another cluster name, or not the node we expect there */
     bool has_accepted; /* Form */
+    bool knows_hot;    /* belongs to a cluster that has a hot node */
     uint64_t id;
     uint64_t cluster_id;
     char name[HW_NODE_NAME_MAX];
     char why[256];
+    char refused[256];                /* the last Join */
+    char differs[HW_INITIAL_WHY_MAX]; /* its list and ours; empty: they agree, or it has none */
+    char trouble[HW_INITIAL_WHY_MAX]; /* why its cluster has no hot node */
 };
 
 struct hw_formation {
@@ -56,6 +64,13 @@ struct hw_formation {
     uint64_t news_ms;
     uint64_t majority_ms; /* since when a majority has the list; 0: not yet */
     char news[NEWS_MAX];
+    struct hw_formation_peer initial[HW_FORMATION_PEERS_MAX + 1]; /* the whole list, this node included */
+    size_t initial_count;
+    char asker[HW_NODE_NAME_MAX]; /* whose list differs */
+    char asker_differs[HW_INITIAL_WHY_MAX];
+    uint64_t asker_ms;
+    char problem[NEWS_MAX];
+    uint64_t problem_ms; /* when it was logged */
 };
 
 static void free_now(struct hw_formation *f)
@@ -73,6 +88,23 @@ static void finish(struct hw_formation *f)
 
 /* ---- answers ---- */
 
+static void read_lists(struct other *o, const Hotwarm__V1__HelloResponse *m)
+{
+    struct hw_formation *f = o->formation;
+    struct hw_formation_peer there[HW_FORMATION_PEERS_MAX + 1];
+    size_t count = 0;
+    o->differs[0] = '\0';
+    hw_initial_copy(o->trouble, sizeof o->trouble, m->cluster_id != 0 && m->hot_id == 0 ? m->trouble : "");
+    for (; count < m->n_initial && count < hw_array_len(there); count++) {
+        hw_initial_copy(there[count].name, sizeof there[count].name, m->initial[count]->name);
+        hw_initial_copy(there[count].address, sizeof there[count].address, m->initial[count]->peer_address);
+    }
+    if (count > 0 && f->initial_count > 0 && m->cluster_id == 0 &&
+        strcmp(m->cluster_name, f->config.cluster_name) == 0) {
+        hw_initial_differs(f->initial, f->initial_count, there, count, m->name, o->differs);
+    }
+}
+
 static void on_hello(struct other *o, struct hw_slice message)
 {
     struct hw_formation *f = o->formation;
@@ -83,6 +115,10 @@ static void on_hello(struct other *o, struct hw_slice message)
     o->has_answered = true;
     o->id = m->id;
     o->cluster_id = m->cluster_id;
+    o->knows_hot = m->hot_id != 0;
+    if (m->cluster_id == 0) {
+        o->refused[0] = '\0';
+    }
     o->is_empty = m->cluster_id == 0 && strcmp(m->phase, "waiting") == 0;
     snprintf(o->name, sizeof o->name, "%s", m->name);
     o->is_stranger = strcmp(m->cluster_name, f->config.cluster_name) != 0 ||
@@ -91,6 +127,7 @@ static void on_hello(struct other *o, struct hw_slice message)
     if (o->is_stranger) {
         snprintf(o->why, sizeof o->why, "'%s' of cluster '%s' answers there", m->name, m->cluster_name);
     }
+    read_lists(o, m);
     hotwarm__v1__hello_response__free_unpacked(m, NULL);
 }
 
@@ -123,18 +160,20 @@ static void on_message(struct hw_request *request, struct hw_slice message)
     struct other *o = hw_container_of(request, struct other, request);
     if (o->call == CALL_HELLO) {
         on_hello(o, message);
-    } else if (o->call == CALL_FORM) {
-        on_form(o, message);
     } else {
-        on_join(o, message);
+        on_form(o, message);
     }
+}
+
+static void on_join_message(struct hw_request *request, struct hw_slice message)
+{
+    on_join(hw_container_of(request, struct other, join), message);
 }
 
 static void on_end(struct hw_request *request, enum hw_grpc status, const char *text)
 {
     struct other *o = hw_container_of(request, struct other, request);
     struct hw_formation *f = o->formation;
-    enum call call = o->call;
     o->call = CALL_NONE;
     f->calls--;
     if (f->is_freed) {
@@ -142,21 +181,36 @@ static void on_end(struct hw_request *request, enum hw_grpc status, const char *
         return;
     }
     if (status != HW_GRPC_OK) {
-        o->has_answered = o->has_answered && call == CALL_JOIN;
+        o->has_answered = false;
+        o->differs[0] = o->trouble[0] = '\0';
         snprintf(o->why, sizeof o->why, "%s", text != NULL && text[0] != '\0' ? text : "no answer");
     }
-    if (call == CALL_JOIN) {
-        f->is_joining = false;
-        if (f->cluster_id != 0 && !f->is_done) {
-            hw_log_info(COMPONENT, "let into the cluster", "cluster=%016" PRIx64 " by=%s", f->cluster_id,
-                        o->peer.address);
-            finish(f);
-            f->ops->on_joined(f->ctx, f->cluster_id);
-        }
+}
+
+static void on_join_end(struct hw_request *request, enum hw_grpc status, const char *text)
+{
+    struct other *o = hw_container_of(request, struct other, join);
+    struct hw_formation *f = o->formation;
+    o->is_join_asked = false;
+    f->calls--;
+    if (f->is_freed) {
+        free_now(f);
+        return;
+    }
+    f->is_joining = false;
+    if (status != HW_GRPC_OK) {
+        o->has_answered = false; /* ask who it is before asking again */
+        snprintf(o->refused, sizeof o->refused, "%s", text != NULL && text[0] != '\0' ? text : "no answer");
+    }
+    if (f->cluster_id != 0 && !f->is_done) {
+        hw_log_info(COMPONENT, "let into the cluster", "cluster=%016" PRIx64 " by=%s", f->cluster_id, o->peer.address);
+        finish(f);
+        f->ops->on_joined(f->ctx, f->cluster_id);
     }
 }
 
 static const struct hw_request_ops request_ops = {.on_message = on_message, .on_end = on_end};
+static const struct hw_request_ops join_ops = {.on_message = on_join_message, .on_end = on_join_end};
 
 /* ---- questions ---- */
 
@@ -189,9 +243,21 @@ static void pack(struct hw_buf *b, const ProtobufCMessage *m)
 static void ask_hello(struct other *o)
 {
     Hotwarm__V1__HelloRequest m = HOTWARM__V1__HELLO_REQUEST__INIT;
+    struct hw_formation *f = o->formation;
+    Hotwarm__V1__PeerMember rows[HW_FORMATION_PEERS_MAX + 1];
+    Hotwarm__V1__PeerMember *list[HW_FORMATION_PEERS_MAX + 1];
     struct hw_buf b;
-    m.from_id = o->formation->config.self.id;
-    m.from_name = o->formation->config.self.name;
+    for (size_t i = 0; i < f->initial_count; i++) {
+        hotwarm__v1__peer_member__init(&rows[i]);
+        rows[i].name = f->initial[i].name;
+        rows[i].peer_address = f->initial[i].address;
+        list[i] = &rows[i];
+    }
+    m.from_id = f->config.self.id;
+    m.from_name = f->config.self.name;
+    m.initial = list;
+    m.n_initial = f->initial_count;
+    m.cluster_name = (char *)f->config.cluster_name;
     pack(&b, &m.base);
     ask(o, CALL_HELLO, "/hotwarm.v1.Peer/Hello", CALL_TIMEOUT_MS, &b);
 }
@@ -207,7 +273,14 @@ static void ask_join(struct other *o)
     m.client_address = f->config.self.client_address;
     m.cluster_name = (char *)f->config.cluster_name;
     pack(&b, &m.base);
-    f->is_joining = ask(o, CALL_JOIN, "/hotwarm.v1.Peer/Join", JOIN_TIMEOUT_MS, &b);
+    o->join.ops = &join_ops;
+    if (!o->is_join_asked && !b.failed &&
+        hw_request_start(o->channel, &o->join, "/hotwarm.v1.Peer/Join", NULL, JOIN_TIMEOUT_MS, false, hw_buf_slice(&b),
+                         true) == 0) {
+        o->is_join_asked = f->is_joining = true;
+        f->calls++;
+    }
+    hw_buf_free(&b);
 }
 
 static void ask_form(struct other *o)
@@ -248,8 +321,12 @@ static void decide_members(struct hw_formation *f)
 {
     uint64_t cluster_id = hw_random_u64() >> 1; /* positive also where a signed column shows it */
     size_t n = 0;
+    if (f->asker_differs[0] != '\0') {
+        return;
+    }
     for (size_t i = 0; i < f->config.peer_count; i++) {
-        if (!f->others[i].has_answered || !f->others[i].is_empty || f->others[i].is_stranger) {
+        const struct other *o = &f->others[i];
+        if (!o->has_answered || !o->is_empty || o->is_stranger || o->differs[0] != '\0') {
             return;
         }
     }
@@ -294,6 +371,46 @@ static void form_step(struct hw_formation *f)
     }
 }
 
+/* What keeps this node without a cluster, from what the others say. */
+static void find_problem(struct hw_formation *f)
+{
+    const struct other *stuck = NULL;
+    bool has_hot = false;
+    if (hw_loop_now_ms(f->loop) - f->asker_ms > ASKER_FRESH_MS) {
+        f->asker_differs[0] = '\0';
+    }
+    snprintf(f->problem, sizeof f->problem, "%s", f->asker_differs);
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        const struct other *o = &f->others[i];
+        if (o->differs[0] != '\0') {
+            snprintf(f->problem, sizeof f->problem, "%s", o->differs);
+        }
+        if (o->cluster_id != 0 && !o->is_stranger) {
+            has_hot |= o->knows_hot;
+            stuck = o->trouble[0] != '\0' ? o : stuck;
+        }
+    }
+    if (stuck != NULL && !has_hot && f->problem[0] == '\0') {
+        snprintf(f->problem, sizeof f->problem, "this node has no data, and its cluster cannot let it in: %s says: %s",
+                 stuck->name, stuck->trouble);
+    }
+}
+
+/* Once when it changes, and again now and then: somebody has to do something. */
+static void say_problem(struct hw_formation *f)
+{
+    char before[sizeof f->problem];
+    uint64_t now_ms = hw_loop_now_ms(f->loop);
+    memcpy(before, f->problem, sizeof before);
+    find_problem(f);
+    if (f->problem[0] == '\0' || (strcmp(before, f->problem) == 0 && now_ms - f->problem_ms < NEWS_EVERY_MS)) {
+        return;
+    }
+    f->problem_ms = now_ms;
+    hw_log_warn(COMPONENT, "no cluster for this node", "name=%s why=%s", f->config.self.name,
+                hw_logq_into(f->problem, (char[NEWS_MAX + 64]){0}, NEWS_MAX + 64));
+}
+
 static void say_news(struct hw_formation *f)
 {
     uint64_t age_ms = hw_loop_now_ms(f->loop) - f->news_ms;
@@ -304,7 +421,10 @@ static void say_news(struct hw_formation *f)
     }
     for (size_t i = 0; i < f->config.peer_count && n < sizeof text - 1; i++) {
         struct other *o = &f->others[i];
-        const char *what = o->why[0] != '\0' ? o->why : o->has_answered ? "there" : "no answer yet";
+        const char *what = o->refused[0] != '\0' ? o->refused
+                           : o->why[0] != '\0'   ? o->why
+                           : o->has_answered     ? "there"
+                                                 : "no answer yet";
         n += (size_t)snprintf(text + n, sizeof text - n, "%s%s (%s)", n > 0 ? ", " : "", o->peer.address, what);
     }
     if (age_ms < NEWS_EVERY_MS && strcmp(text, f->news) == 0) {
@@ -324,6 +444,7 @@ static void on_timer(void *ctx)
     if (f->is_done) {
         return;
     }
+    say_problem(f);
     say_news(f);
     if (f->is_forming) {
         form_step(f);
@@ -331,21 +452,28 @@ static void on_timer(void *ctx)
     }
     for (size_t i = 0; i < f->config.peer_count; i++) {
         struct other *o = &f->others[i];
-        if (o->call != CALL_NONE) {
-            continue;
+        if (o->has_answered && o->cluster_id != 0 && !o->is_stranger && o->knows_hot && !f->is_joining) {
+            ask_join(o);
         }
-        if (o->has_answered && o->cluster_id != 0 && !o->is_stranger) {
-            if (!f->is_joining) {
-                o->has_answered = false; /* if it refuses, ask who it is before asking again */
-                ask_join(o);
-            }
-        } else {
+        if (o->call == CALL_NONE) {
             ask_hello(o);
         }
     }
     if (!f->is_joining && f->cluster_id == 0 && is_seed(f)) {
         decide_members(f);
     }
+}
+
+static void fill_initial(struct hw_formation *f)
+{
+    const struct hw_formation_config *c = &f->config;
+    if (!c->is_initial) {
+        return;
+    }
+    memcpy(f->initial[0].name, c->self.name, sizeof f->initial[0].name);
+    memcpy(f->initial[0].address, c->self.peer_address, sizeof f->initial[0].address);
+    memcpy(&f->initial[1], c->peers, c->peer_count * sizeof c->peers[0]);
+    f->initial_count = c->peer_count + 1;
 }
 
 int hw_formation_new(struct hw_loop *loop, struct hw_pool *resolver, const struct hw_formation_config *config,
@@ -362,6 +490,7 @@ int hw_formation_new(struct hw_loop *loop, struct hw_pool *resolver, const struc
     f->ops = ops;
     f->ctx = ctx;
     f->timer = hw_timer_new(loop, "formation", on_timer, f);
+    fill_initial(f);
     for (size_t i = 0; i < config->peer_count && rc == 0; i++) {
         struct other *o = &f->others[i];
         o->formation = f;
@@ -405,4 +534,27 @@ void hw_formation_free(struct hw_formation *f)
 const char *hw_formation_phase(const struct hw_formation *f)
 {
     return f->is_forming ? "forming" : f->is_joining ? "joining" : "waiting";
+}
+
+void hw_formation_note_asker(struct hw_formation *f, const char *name, const struct hw_formation_peer *initial,
+                             size_t count)
+{
+    char differs[HW_INITIAL_WHY_MAX];
+    char asker[sizeof f->asker];
+    if (f->initial_count == 0 || count == 0) {
+        return;
+    }
+    hw_initial_copy(asker, sizeof asker, name);
+    if (hw_initial_differs(f->initial, f->initial_count, initial, count, asker, differs)) {
+        memcpy(f->asker, asker, sizeof asker);
+        memcpy(f->asker_differs, differs, sizeof differs);
+        f->asker_ms = hw_loop_now_ms(f->loop);
+    } else if (strcmp(f->asker, asker) == 0) {
+        f->asker_differs[0] = '\0';
+    }
+}
+
+const char *hw_formation_problem(const struct hw_formation *f)
+{
+    return f->problem[0] != '\0' ? f->problem : NULL;
 }

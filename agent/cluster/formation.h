@@ -8,6 +8,10 @@
  *    name (the seed) draws the cluster id, stores the list of members, and sends it to the others (Form), who store it;
  *    when a majority has, each starts its log with that first configuration. The seed's list is stored before it is
  *    sent, so a crash halfway goes on with the same list.
+ *  - The lists of initial nodes are compared (initial.h): each node says its own when it asks and when it answers.
+ * While that of a node which asks or answers differs, no cluster is formed, and both say so.
+ *  - A node asks to be let in only where a hot node is known. When no member that answers knows one, this node says
+ * what they say is missing.
  *  - A node with neither addresses nor other initial nodes waits to be added (hwctl node add), or, when it is the only
  *    initial node, forms a cluster of one.
  *
@@ -59,6 +63,12 @@ struct hw_formation_ops {
 int hw_formation_new(struct hw_loop *loop, struct hw_pool *resolver, const struct hw_formation_config *config,
                      const struct hw_formation_ops *ops, void *ctx, struct hw_formation **formation);
 void hw_formation_start(struct hw_formation *f);
+/* Another node that waits for a cluster has asked who is here, and said what its cluster.initial is. */
+void hw_formation_note_asker(struct hw_formation *f, const char *name, const struct hw_formation_peer *initial,
+                             size_t count);
+/* Why there is no cluster for this node although others answer, a sentence; NULL: nothing is known to be wrong. Valid
+ * until the next turn of the loop. */
+const char *hw_formation_problem(const struct hw_formation *f);
 /* Memory goes when the last call under way has ended; no callback runs any more. NULL is allowed. */
 void hw_formation_free(struct hw_formation *f);
 /* "waiting", "forming" or "joining". */

@@ -99,7 +99,8 @@ const struct hw_config_row hw_config_rows[] = {
     UINT("limits.request_timeout_ms", limits.request_timeout_ms, 5000, 1, 3600000,
          .help = "Deadline of a request that brings none of its own."),
     UINT("limits.scan_slice_keys", limits.scan_slice_keys, 1000, 1, 1000000,
-         .help = "Keys that a long range or scan visits in one turn of the loop."),
+         .help = "Keys in one slice of a long range, a hash or a listing; all of these together take about four slices "
+                 "in a turn of the loop."),
     UINT("limits.watchers_max", limits.watchers_max, 100000, 1, 10000000, .help = "Watchers of keys on this node."),
     UINT("limits.watch_queue_bytes_max", limits.watch_queue_bytes_max, 4 * MIB, 64 * KIB, 1 * GIB,
          .help = "Events of one watch stream that wait for its client to read; beyond it the stream falls behind."),

@@ -108,6 +108,12 @@ static int check_levels(const char *text, char *why)
             return refuse(why, "%s names a component of %zu characters; 1 to %d are possible", quoted(text), name_len,
                           LEVEL_COMPONENT_MAX);
         }
+        if (eq != NULL && !hw_log_is_component(p, name_len)) {
+            return refuse(why,
+                          "%s names a component \"%.*s\", but names have letters, digits, '-', '_' and '.' only; a "
+                          "comma without a space stands between LEVEL and COMPONENT=LEVEL",
+                          quoted(text), (int)name_len, p);
+        }
         overrides += eq != NULL;
         if (overrides > LEVEL_OVERRIDES_MAX) {
             return refuse(why, "names more than %d components", LEVEL_OVERRIDES_MAX);

@@ -20,6 +20,7 @@ struct hw_agent {
     struct hw_pool *resolver;
     struct hw_datadir *datadir;
     struct hw_identity identity;
+    struct hw_form_member initial[HW_CONFIG_NODES_MAX]; /* cluster.initial, as the ports tell it */
     struct hw_api *api;
     struct hw_formation *formation;
     struct hw_replica *replica;

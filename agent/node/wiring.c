@@ -6,6 +6,7 @@
 
 #include "agent/base/assert.h"
 #include "agent/base/log.h"
+#include "agent/cluster/initial.h"
 #include "agent/node/node_impl.h"
 #include "proto/hotwarm.pb-c.h"
 
@@ -22,6 +23,48 @@ static void on_hello(void *ctx, struct hw_hello *hello)
     hello->id = a->identity.raft_id;
     hello->cluster_id = a->identity.state == HW_IDENTITY_MEMBER ? a->identity.cluster_id : 0;
     hello->phase = hw_agent_phase(a);
+    hello->problem = a->formation != NULL && !a->is_stopping ? hw_formation_problem(a->formation) : NULL;
+    hello->initial = a->initial;
+    hello->initial_count = a->config->members.initial_count;
+    for (size_t i = 0; i < hello->initial_count && a->initial[i].name[0] == '\0'; i++) {
+        snprintf(a->initial[i].name, sizeof a->initial[i].name, "%s", a->config->members.initial[i].name);
+        snprintf(a->initial[i].peer_address, sizeof a->initial[i].peer_address, "%s",
+                 a->config->members.initial[i].peer);
+    }
+}
+
+static size_t to_peers(const struct hw_form_member *members, size_t count, struct hw_formation_peer *peers)
+{
+    for (size_t i = 0; i < count; i++) {
+        memcpy(peers[i].name, members[i].name, sizeof peers[i].name);
+        memcpy(peers[i].address, members[i].peer_address, sizeof peers[i].address);
+    }
+    return count;
+}
+
+static void on_asked(void *ctx, const char *name, const struct hw_form_member *initial, size_t count)
+{
+    struct hw_agent *a = ctx;
+    struct hw_formation_peer peers[HW_MEMBERS_MAX];
+    if (a->formation != NULL) {
+        hw_formation_note_asker(a->formation, name, peers, to_peers(initial, count, peers));
+    }
+}
+
+/* A seed that was started with other addresses than this node must not decide for it. */
+static int check_list(struct hw_agent *a, const struct hw_form_member *members, size_t count, struct hw_error *e)
+{
+    struct hw_formation_peer here[HW_CONFIG_NODES_MAX];
+    struct hw_formation_peer there[HW_IDENTITY_MEMBERS_MAX];
+    struct hw_hello hello = {0};
+    char why[HW_INITIAL_WHY_MAX];
+    on_hello(a, &hello);
+    if (count == 0 || hello.initial_count == 0 ||
+        !hw_initial_differs(here, to_peers(hello.initial, hello.initial_count, here), there,
+                            to_peers(members, count, there), "the first", why)) {
+        return 0;
+    }
+    return hw_error_set(e, HW_ERR_PRECONDITION, "%s", why);
 }
 
 static void start_as_formed(struct hw_agent *a)
@@ -45,6 +88,9 @@ static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *
     }
     if (a->formation == NULL || a->is_stopping || count > HW_IDENTITY_MEMBERS_MAX) {
         return hw_error_set(e, HW_ERR_UNAVAILABLE, "this node is not waiting for a cluster");
+    }
+    if (check_list(a, members, count, e) != 0) {
+        return e->code;
     }
     next.cluster_id = cluster_id;
     next.state = count == 0 ? HW_IDENTITY_MEMBER : HW_IDENTITY_FORMING;
@@ -74,7 +120,7 @@ static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *
     return 0;
 }
 
-const struct hw_api_ops hw_agent_api_ops = {.hello = on_hello, .form = on_form};
+const struct hw_api_ops hw_agent_api_ops = {.hello = on_hello, .form = on_form, .asked = on_asked};
 
 /* ---- formation tells ---- */
 

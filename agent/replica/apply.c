@@ -318,9 +318,19 @@ static void on_proposal_done(struct hw_proposal *p, int status)
     struct hw_write *w = hw_container_of(p, struct hw_write, proposal);
     struct hw_replica *r = w->replica;
     struct hw_result result = w->result;
+    bool is_taken = false;
+    w->is_taken = &is_taken;
     hw_histogram_observe_us(r->m_write_seconds, hw_mono_us() - w->started_us);
     w->done(w, status); /* the struct may be gone after it, its result is freed here */
-    hw_result_free(&result);
+    if (!is_taken) {
+        hw_result_free(&result);
+    }
+}
+
+void hw_write_take_result(struct hw_write *w, struct hw_result *result)
+{
+    *result = w->result;
+    *w->is_taken = true;
 }
 
 int hw_replica_write(struct hw_replica *r, struct hw_write *w)

@@ -38,14 +38,16 @@ static void on_hello_message(struct hw_request *request, struct hw_slice message
     Hotwarm__V1__HelloResponse *m = hotwarm__v1__hello_response__unpack(NULL, message.len, message.data);
     bool is_same = m != NULL && m->id == p->id;
     bool is_removed = is_same && m->removed;
+    bool is_read = m != NULL;
     hotwarm__v1__hello_response__free_unpacked(m, NULL);
     if (is_removed && p->replica->phase == HW_PHASE_MEMBER) {
         p->replica->ops->on_removed(p->replica->ctx);
         return;
     }
-    if (p->id == 0 || p->greeted != p->connection || !hw_channel_is_up(p->channel)) {
+    if (p->id == 0 || !is_read || p->greeted != p->connection || !hw_channel_is_up(p->channel)) {
         return;
     }
+    p->is_replaced = !is_same;
     if (!is_same && p->is_up) {
         went_down(p, HW_ERR_FOREIGN);
     }
@@ -103,12 +105,14 @@ static void on_greet_timer(void *ctx)
             greet(p);
         }
     }
+    hw_quorum_tick(r);
 }
 
 static void on_down(void *ctx, int status)
 {
     struct hw_peer *p = ctx;
     p->connection++;
+    p->is_replaced = false;
     if (p->is_up) { /* otherwise still refused: said once is enough */
         went_down(p, status);
     }
@@ -152,6 +156,7 @@ static void peer_add(struct hw_replica *r, const struct hw_member *m)
             return; /* out of memory: the next change tries again */
         }
         p->id = m->id;
+        p->is_replaced = false;
         hw_channel_keep(p->channel);
         return;
     }

@@ -10,14 +10,10 @@
  * anywhere leaves the old image in place, or the new one beside an older log, which start accepts (entries that the
  * image already holds are skipped).
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "agent/base/assert.h"
@@ -27,14 +23,12 @@
 
 #define RETRY_MS 300
 #define PENDING_MAX (64u * 1024u * 1024u)
+#define SAY_PERCENT 10
+/* After a restart the source of the part that is on disk is waited for, before another one is begun with. */
+#define RESUME_GRACE_MS 3000
 
 static void stream_start(struct hw_replica *r);
 static void writer_kick(struct hw_replica *r);
-
-static void part_path(const struct hw_replica *r, char *path, size_t size)
-{
-    snprintf(path, size, "%s/incoming/image.part", r->data);
-}
 
 static void retry_later(struct hw_replica *r, const char *why)
 {
@@ -52,6 +46,7 @@ static void retry_later(struct hw_replica *r, const char *why)
 static void start_over(struct hw_rebuild *b)
 {
     b->token = 0;
+    b->is_resumed = false;
     b->total_bytes = 0;
     b->received_bytes = 0;
     b->has_ended = false;
@@ -70,6 +65,9 @@ static struct hw_peer *pick_source(struct hw_replica *r)
     if (p != NULL && p->is_up && b->attempts % 4 != 3) {
         return p; /* go on where the stream broke */
     }
+    if (b->is_resumed && p != NULL && hw_loop_now_ms(r->loop) - b->started_ms < RESUME_GRACE_MS) {
+        return NULL;
+    }
     for (size_t i = 0; i < count; i++) {
         p = hw_peer_of(r, members[i].id);
         if (p != NULL && p->is_up && members[i].role == HW_ROLE_VOTER && p->id != b->leader_id) {
@@ -85,6 +83,21 @@ static struct hw_peer *pick_source(struct hw_replica *r)
 
 /* ---- the stream ---- */
 
+static uint64_t received(const struct hw_rebuild *b)
+{
+    return b->received_bytes + b->pending.len;
+}
+
+static void say_progress(struct hw_rebuild *b)
+{
+    unsigned percent = b->total_bytes == 0 ? 0 : (unsigned)(received(b) * 100 / b->total_bytes);
+    if (percent >= b->said_percent + SAY_PERCENT) {
+        b->said_percent = percent - percent % SAY_PERCENT;
+        hw_log_info(HW_COMPONENT, "image arriving", "percent=%u received=%" PRIu64 " total=%" PRIu64, percent,
+                    received(b), b->total_bytes);
+    }
+}
+
 static int on_begin(struct hw_replica *r, const Hotwarm__V1__SnapshotBegin *m)
 {
     struct hw_rebuild *b = &r->rebuild;
@@ -92,14 +105,20 @@ static int on_begin(struct hw_replica *r, const Hotwarm__V1__SnapshotBegin *m)
         return hw_error_set(&b->e, HW_ERR_FOREIGN, "the peer's image belongs to cluster %016" PRIx64, m->cluster_id);
     }
     if (m->index < b->index) {
+        start_over(b);
         return hw_error_set(&b->e, HW_ERR_UNAVAILABLE,
                             "the peer's image is at log index %" PRIu64 ", %" PRIu64 " is needed", m->index, b->index);
     }
-    if (b->token != m->token || m->size < b->received_bytes) {
+    if (b->token != m->token || m->size != b->total_bytes) {
         start_over(b);
     }
     b->token = m->token;
+    b->copy_index = m->index;
     b->total_bytes = m->size;
+    b->said_percent = b->total_bytes == 0 ? 0 : (unsigned)(received(b) * 100 / b->total_bytes);
+    hw_log_info(HW_COMPONENT, received(b) > 0 ? "going on with an image" : "fetching an image",
+                "from=%016" PRIx64 " received=%" PRIu64 " total=%" PRIu64 " index=%" PRIu64, b->source, received(b),
+                b->total_bytes, m->index);
     return 0;
 }
 
@@ -119,6 +138,7 @@ static int on_chunk(struct hw_replica *r, const Hotwarm__V1__SnapshotChunk *m)
     if (hw_buf_append(&b->pending, m->data.data, m->data.len) != 0) {
         return hw_error_set(&b->e, HW_ERR_NOMEM, "no memory for a chunk");
     }
+    say_progress(b);
     writer_kick(r);
     return 0;
 }
@@ -185,6 +205,7 @@ static void stream_start(struct hw_replica *r)
         start_over(b);
     }
     b->source = p->id;
+    b->is_resumed = false;
     b->is_cancelling = false;
     b->has_ended = false;
     memset(&b->e, 0, sizeof b->e);
@@ -203,71 +224,14 @@ static void stream_start(struct hw_replica *r)
 
 /* ---- the worker: writing, then loading and installing ---- */
 
-static int write_part(const char *path, struct hw_slice data, uint64_t at, struct hw_error *e)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (at == 0 ? O_TRUNC : 0), 0600);
-    if (fd < 0) {
-        return hw_error_errno(e, errno, "open %s", path);
-    }
-    while (data.len > 0) {
-        ssize_t n = pwrite(fd, data.data, data.len, (off_t)at);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            int rc = hw_error_errno(e, errno, "write %s", path);
-            close(fd);
-            return rc;
-        }
-        data.data += n;
-        data.len -= (size_t)n;
-        at += (uint64_t)n;
-    }
-    close(fd);
-    return 0;
-}
-
-static int check_part(const char *path, uint64_t size, uint64_t checksum, struct hw_error *e)
-{
-    enum { BLOCK = 1 << 20 };
-    XXH3_state_t *state = XXH3_createState();
-    uint8_t *block = malloc(BLOCK);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    uint64_t seen = 0;
-    ssize_t n = 0;
-    int rc = 0;
-    if (state == NULL || block == NULL) {
-        rc = hw_error_set(e, HW_ERR_NOMEM, "check %s: out of memory", path);
-    } else if (fd < 0) {
-        rc = hw_error_errno(e, errno, "open %s", path);
-    } else {
-        XXH3_64bits_reset(state);
-        while ((n = read(fd, block, BLOCK)) > 0) {
-            XXH3_64bits_update(state, block, (size_t)n);
-            seen += (uint64_t)n;
-        }
-        if (n < 0 || fsync(fd) != 0) {
-            rc = hw_error_errno(e, errno, "read %s", path);
-        } else if (seen != size || XXH3_64bits_digest(state) != checksum) {
-            rc = hw_error_set(e, HW_ERR_CORRUPT, "the received image is damaged (%" PRIu64 " of %" PRIu64 " bytes)",
-                              seen, size);
-        }
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    free(block);
-    XXH3_freeState(state);
-    return rc;
-}
-
 static void write_work(struct hw_job *job)
 {
     struct hw_rebuild *b = hw_container_of(job, struct hw_rebuild, job);
     struct hw_replica *r = hw_container_of(b, struct hw_replica, rebuild);
-    char path[PATH_MAX + 32];
-    part_path(r, path, sizeof path);
-    b->status = write_part(path, hw_buf_slice(&b->writing), b->writing_at, &b->e);
+    b->status = b->writing_at == 0 ? hw_part_begin(r->data, &b->part, &b->e) : 0;
+    if (b->status == 0) {
+        b->status = hw_part_write(r->data, hw_buf_slice(&b->writing), b->writing_at, &b->e);
+    }
 }
 
 static void write_done(struct hw_job *job)
@@ -315,9 +279,9 @@ static void load_work(struct hw_job *job)
     struct hw_rebuild *b = hw_container_of(job, struct hw_rebuild, job);
     struct hw_replica *r = hw_container_of(b, struct hw_replica, rebuild);
     char path[PATH_MAX + 32];
-    part_path(r, path, sizeof path);
+    hw_part_path(r->data, path, sizeof path);
     b->loaded = NULL;
-    b->status = check_part(path, b->total_bytes, b->checksum, &b->e);
+    b->status = hw_part_check(r->data, b->total_bytes, b->checksum, &b->e);
     if (b->status == 0) {
         b->status = load_image(r, path);
     }
@@ -329,6 +293,7 @@ static void load_work(struct hw_job *job)
             b->status = b->e.code;
         }
     }
+    hw_part_forget(r->data); /* installed, or no use */
     if (b->status != 0 && b->loaded != NULL) {
         hw_hot_free(b->loaded);
         b->loaded = NULL;
@@ -377,6 +342,11 @@ static void writer_kick(struct hw_replica *r)
     if (b->pending.len > 0) {
         b->writing = b->pending;
         b->writing_at = b->received_bytes;
+        b->part = (struct hw_part){.cluster_id = r->config.consensus.cluster_id,
+                                   .source = b->source,
+                                   .token = b->token,
+                                   .index = b->copy_index,
+                                   .total_bytes = b->total_bytes};
         hw_buf_init(&b->pending);
         b->received_bytes += b->writing.len;
         submit(r, write_work, write_done);
@@ -408,6 +378,36 @@ static void on_retry(void *ctx)
     }
 }
 
+/* What an earlier process has of an image that may still be there to be gone on with. */
+static void resume_work(struct hw_job *job)
+{
+    struct hw_rebuild *b = hw_container_of(job, struct hw_rebuild, job);
+    struct hw_replica *r = hw_container_of(b, struct hw_replica, rebuild);
+    b->status = hw_part_load(r->data, r->config.consensus.cluster_id, &b->part, &b->e);
+}
+
+static void resume_done(struct hw_job *job)
+{
+    struct hw_rebuild *b = hw_container_of(job, struct hw_rebuild, job);
+    struct hw_replica *r = hw_container_of(b, struct hw_replica, rebuild);
+    b->is_writing = false;
+    if (b->status == 0 && b->part.index >= b->index) {
+        b->is_resumed = true;
+        b->source = b->part.source;
+        b->token = b->part.token;
+        b->copy_index = b->part.index;
+        b->total_bytes = b->part.total_bytes;
+        b->received_bytes = b->part.received_bytes;
+        hw_log_info(HW_COMPONENT, "a part of an image is here already",
+                    "from=%016" PRIx64 " received=%" PRIu64 " total=%" PRIu64, b->source, b->received_bytes,
+                    b->total_bytes);
+    }
+    if (r->phase == HW_PHASE_MEMBER) {
+        stream_start(r);
+    }
+    hw_replica_maybe_closed(r);
+}
+
 void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id)
 {
     struct hw_rebuild *b = &r->rebuild;
@@ -430,7 +430,11 @@ void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id)
         return;
     }
     hw_peers_sync(r); /* a node that was just let in knows its peers from this snapshot only */
-    stream_start(r);
+    if (b->is_writing) {
+        stream_start(r); /* a job of an earlier rebuild is still under way */
+    } else {
+        submit(r, resume_work, resume_done);
+    }
     r->ops->on_change(r->ctx);
 }
 

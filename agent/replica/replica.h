@@ -73,9 +73,12 @@ struct hw_write {
     struct hw_proposal proposal; /* private */
     struct hw_replica *replica;  /* private */
     uint64_t started_us;         /* private */
+    bool *is_taken;              /* private */
 };
 int hw_write_encode(struct hw_write *w, const struct hw_cmd *cmd);
 int hw_replica_write(struct hw_replica *r, struct hw_write *w);
+/* Within done: the result becomes the caller's, to be freed with hw_result_free before the replica goes away. */
+void hw_write_take_result(struct hw_write *w, struct hw_result *result);
 
 /* False while the state is over state_bytes_max: then puts and lease grants are refused, before the log. Asked on the
  * hot node; others follow whatever it has accepted. */
@@ -132,6 +135,10 @@ int hw_replica_forward(struct hw_replica *r, struct hw_forward *f, uint64_t time
 
 /* The peer service's questions. */
 uint64_t hw_replica_term(const struct hw_replica *r);
+
+/* While no leader is known because too few voters are there: a sentence that says which are missing and what to do. ""
+ * otherwise. Valid for the turn. */
+const char *hw_replica_trouble(const struct hw_replica *r);
 
 /* ---- image ---- */
 

@@ -1,7 +1,7 @@
 /* Private to agent/replica: the struct behind replica.h and the parts that share it. One part, one file:
  * apply.c (log to state), checkpoint.c (state to image), read.c (linearizable reads), peers.c (connections),
  * forward.c (calls to the hot node), rebuild.c (image from a peer), lease.c (when leases end), upkeep.c (bounds of the
- * state), watch*.c (watchers), replica.c (life).
+ * state), watch*.c (watchers), quorum.c (is it lost?), replica.c (life).
  */
 #ifndef HW_REPLICA_IMPL_H
 #define HW_REPLICA_IMPL_H
@@ -9,6 +9,8 @@
 #include <limits.h>
 
 #include "agent/replica/lease.h"
+#include "agent/replica/quorum.h"
+#include "agent/replica/rebuild.h"
 #include "agent/replica/replica.h"
 #include "agent/replica/upkeep.h"
 #include "agent/replica/watch_hub.h"
@@ -77,6 +79,7 @@ struct hw_peer {
     bool is_greeting;
     unsigned connection; /* grows when one is lost */
     unsigned greeted;    /* the connection that the greeting under way was sent on */
+    bool is_replaced; /* another id answers at its address: its data is gone */
     struct hw_request hello;
 };
 
@@ -87,37 +90,6 @@ struct hw_forwards {
     unsigned count;
     struct hw_timer *timer;
     struct hw_defer kick;
-};
-
-/* ---- rebuild ---- */
-struct hw_rebuild {
-    bool is_wanted;
-    bool is_installed; /* the image on disk is the new one, restore has not run yet */
-    uint64_t index;    /* at least this */
-    uint64_t leader_id;
-    uint64_t source; /* peer we fetch from */
-    unsigned attempts;
-    struct hw_timer *retry;
-    struct hw_request request;
-    bool is_streaming;
-    bool is_cancelling;
-    uint64_t token;
-    uint64_t total_bytes;
-    uint64_t received_bytes; /* given to the writer, in order */
-    uint64_t checksum;       /* of the whole file, from the end message */
-    bool has_ended;
-    struct hw_buf pending; /* chunk bytes not yet written */
-    struct hw_job job;
-    bool is_writing;
-    bool is_loading;
-    /* the worker's */
-    struct hw_buf writing;
-    uint64_t writing_at;
-    int status;
-    struct hw_error e;
-    struct hw_hot *loaded;
-    uint64_t loaded_index;
-    uint64_t started_ms;
 };
 
 struct hw_leases; /* lease.c */
@@ -164,6 +136,7 @@ struct hw_replica {
     struct hw_checkpoint checkpoint;
     struct hw_reads reads;
     struct hw_peer peers[HW_MEMBERS_MAX];
+    struct hw_quorum quorum;
     struct hw_timer *greet_timer; /* without a leader: ask the peers whether we still belong */
     struct hw_forwards forwards;
     struct hw_rebuild rebuild;
@@ -226,10 +199,6 @@ void hw_forwards_init(struct hw_replica *r);
 void hw_forwards_close(struct hw_replica *r);
 void hw_forwards_kick(struct hw_replica *r);
 
-/* rebuild.c */
-void hw_rebuild_init(struct hw_replica *r);
-void hw_rebuild_close(struct hw_replica *r);
-void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id);
 /* After the swap. */
 void hw_rebuild_done(struct hw_replica *r);
 bool hw_rebuild_is_idle(const struct hw_replica *r);

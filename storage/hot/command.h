@@ -20,7 +20,10 @@
 /* Deletes of one transaction cover at most this many keys: they are applied in one go on every node, and more would
  * hold heartbeats up for longer than an election takes. */
 #define HW_DELETE_KEYS_MAX 200000
-/* ... and nests at most this deep (the outermost is depth 1). */
+/* Compares of one transaction over ranges look at no more than this many keys, for the same reason: checked before the
+ * log (hw_hot_check_compares). */
+#define HW_COMPARE_KEYS_MAX 20000
+/* A transaction nests at most this deep (the outermost is depth 1). */
 #define HW_TXN_DEPTH_MAX 8
 /* One key or value; far above what the API lets through. */
 #define HW_BYTES_MAX (1u << 30)

@@ -10,6 +10,7 @@
 #include "storage/hot/state.h"
 
 #define NUMBERS_MAX 8
+#define STEP_BYTES ((size_t)4 * 1024 * 1024)
 
 uint64_t hw_hash_numbers(const uint64_t *numbers, size_t count)
 {
@@ -40,6 +41,7 @@ struct hw_hasher {
     struct hw_key_name *at; /* the key to go on with; NULL: the first */
     uint32_t at_done;       /* versions of that key that are in the sum already, counted from the newest in it */
     bool is_done;
+    size_t step_bytes; /* of the values that this step has read */
 };
 
 int hw_hasher_start(struct hw_hot *h, hw_rev revision, struct hw_hasher **hasher)
@@ -70,8 +72,10 @@ static size_t add_key(struct hw_hasher *s, const struct hw_index_key *k, size_t 
     uint32_t to = hw_index_count_as_of(k, s->revision);
     size_t added = 0;
     to = to > s->at_done ? to - s->at_done : 0;
-    while (to > from && added < budget) {
-        s->hash += hw_version_hash(hw_index_version(k, --to));
+    while (to > from && added < budget && s->step_bytes < STEP_BYTES) {
+        const struct hw_version *v = hw_index_version(k, --to);
+        s->hash += hw_version_hash(v);
+        s->step_bytes += v->value_len;
         added++;
     }
     s->at_done += (uint32_t)added;
@@ -95,7 +99,8 @@ int hw_hasher_step(struct hw_hasher *s, size_t budget)
         hw_key_name_unref(s->at);
         s->at = NULL;
     }
-    while (k != NULL && budget > 0) {
+    s->step_bytes = 0;
+    while (k != NULL && budget > 0 && s->step_bytes < STEP_BYTES) {
         bool finished;
         size_t added = add_key(s, k, budget, &finished);
         budget -= added > 0 ? added : 1;

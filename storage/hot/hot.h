@@ -38,8 +38,9 @@ struct hw_op_result {
         int64_t count; /* range: all keys in the range, whatever the limit; delete: how many were deleted */
         bool more;
         bool keys_only;
-    } range;                   /* RANGE; for PUT and DELETE kvs are the previous versions when asked for */
-    struct hw_txn_result *txn; /* TXN */
+        const struct hw_deferred *deferred; /* not NULL: long, so not read yet (hw_scan_start_deferred); kvs is empty */
+    } range;                                /* RANGE; for PUT and DELETE kvs are the previous versions when asked for */
+    struct hw_txn_result *txn;              /* TXN */
     hw_rev revision; /* etcd's header of this operation: the revision as it left it; 0 for TXN, where etcd gives none */
 };
 struct hw_txn_result {
@@ -55,7 +56,8 @@ struct hw_result {
     int code;
     hw_rev revision; /* of the state after the command */
     struct hw_txn_result txn;
-    void *arena; /* private */
+    void *arena;               /* private */
+    struct hw_result_pin *pin; /* private: what deferred ranges need is kept while the result lives */
 };
 void hw_result_init(struct hw_result *r);
 void hw_result_free(struct hw_result *r);
@@ -74,10 +76,19 @@ void hw_hot_note_index(struct hw_hot *h, uint64_t index);
  * puts on one key, a put and a delete that overlap, sizes). For the API, before the log. */
 int hw_hot_check_txn(const struct hw_txn *txn, size_t ops_max, struct hw_error *e);
 
+/* Do the compares of this transaction, those of nested ones included, cover more keys than HW_COMPARE_KEYS_MAX now?
+ * HW_ERR_TOOBIG, else 0. Stops counting there. */
+int hw_hot_check_compares(const struct hw_hot *h, const struct hw_txn *txn);
+
 /* Would this range (also one within a transaction) be refused now, for its revision? Checked before the log. */
 int hw_hot_check_revision(const struct hw_hot *h, hw_rev revision);
 
 /* ---- read ---- */
+
+/* Ranges of a transaction: together they look at no more than these in the turn that applies it; those that would are
+ * deferred, and read by a scan as of their place in the transaction. */
+#define HW_TXN_INLINE_KEYS 1000
+#define HW_TXN_INLINE_BYTES ((size_t)1024 * 1024)
 
 /* A transaction without a put or delete in any branch, answered from the state as it is: refusals as apply's, in
  * result->code. Returns HW_ERR_NOMEM, else 0. */
@@ -110,13 +121,19 @@ int64_t hw_scan_count(const struct hw_scan *scan);
 bool hw_scan_has_more(const struct hw_scan *scan);
 hw_rev hw_scan_revision(const struct hw_scan *scan); /* the state's revision at start (etcd's header revision) */
 void hw_scan_close(struct hw_scan *scan);
+/* As hw_scan_close in steps: lets go of at most `budget` versions, true when it is closed. No other call after the
+ * first. */
+bool hw_scan_close_step(struct hw_scan *scan, size_t budget);
+/* Read a deferred range. The result that names it must live until here, not longer. HW_ERR_NOMEM. */
+int hw_scan_start_deferred(struct hw_hot *h, const struct hw_deferred *d, struct hw_scan **scan);
 
 /* Hash of the state as of a revision (0: latest), in steps: the sum of hw_version_hash over every version with
  * compacted-away ones left out by rule (not by what happens to be removed physically yet), so that equal logs give
  * equal hashes on every node whatever their clean-up has done. */
 struct hw_hasher;
 int hw_hasher_start(struct hw_hot *h, hw_rev revision, struct hw_hasher **hasher);
-int hw_hasher_step(struct hw_hasher *hasher, size_t budget); /* > 0: go on; 0: done */
+/* `budget` versions or 4 MiB of them, whichever is less. > 0: go on; 0: done. */
+int hw_hasher_step(struct hw_hasher *hasher, size_t budget);
 uint64_t hw_hasher_hash(const struct hw_hasher *hasher);
 hw_rev hw_hasher_revision(const struct hw_hasher *hasher);
 hw_rev hw_hasher_compacted(const struct hw_hasher *hasher);

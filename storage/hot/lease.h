@@ -19,6 +19,10 @@
 #include "storage/hot/hot.h"
 
 #define HW_LEASES_MAX (4u * 1024u * 1024u)
+/* Keys of one lease: they are deleted in one go on every node when it ends, as by HW_DELETE_KEYS_MAX. A put that would
+ * attach one more has the result HW_ERR_EXHAUSTED. (The puts of one transaction are checked against the state before
+ * it, so a lease may have as many more as a transaction has operations.) */
+#define HW_LEASE_KEYS_MAX 200000
 /* etcd's bound on a time to live, seconds. */
 #define HW_LEASE_TTL_MAX 9000000000
 

@@ -33,6 +33,7 @@ void hw_range_run_init(struct hw_range_run *run, const struct hw_range *range, h
     run->range = *range;
     run->span = hw_span_of(range->key, range->range_end);
     run->revision = revision;
+    run->sub = UINT32_MAX;
     run->keep_max = keep_max_of(range);
 }
 
@@ -41,6 +42,22 @@ static bool is_wanted(const struct hw_range *r, const struct hw_version *v)
     return (r->max_mod == 0 || v->mod_main <= r->max_mod) && (r->min_mod == 0 || v->mod_main >= r->min_mod) &&
            (r->max_create == 0 || v->create_main <= r->max_create) &&
            (r->min_create == 0 || v->create_main >= r->min_create);
+}
+
+static struct hw_version *seen(const struct hw_range_run *run, const struct hw_index_key *k)
+{
+    struct hw_version *v = NULL;
+    uint32_t n;
+    if (run->sub == UINT32_MAX) {
+        return hw_index_as_of(k, run->revision);
+    }
+    for (n = hw_index_count_as_of(k, run->revision); n > 0; n--) {
+        v = hw_index_version(k, n - 1);
+        if (v->mod_main < run->revision || v->mod_sub < run->sub) {
+            break;
+        }
+    }
+    return n == 0 || v->is_tombstone ? NULL : v;
 }
 
 static int push(struct hw_range_run *run, struct hw_version *v)
@@ -73,7 +90,7 @@ static int gather(struct hw_range_run *run, const struct hw_index *ix, size_t bu
         if (budget-- == 0) {
             break;
         }
-        v = hw_index_as_of(k, run->revision);
+        v = seen(run, k);
         last = k;
         if (v == NULL) {
             continue;
@@ -209,17 +226,12 @@ int hw_hot_check_revision(const struct hw_hot *h, hw_rev revision)
     return revision < h->compacted ? HW_ERR_COMPACTED : 0;
 }
 
-int hw_scan_start(struct hw_hot *h, const struct hw_range *range, struct hw_scan **scan)
+static int scan_new(struct hw_hot *h, const struct hw_range *range, hw_rev revision, uint32_t sub,
+                    struct hw_scan **scan)
 {
     struct hw_range copy = *range;
-    hw_rev revision = range->revision > 0 ? range->revision : h->revision;
-    struct hw_scan *s;
-    int rc = hw_hot_check_revision(h, range->revision);
+    struct hw_scan *s = malloc(sizeof *s + range->key.len + range->range_end.len);
     *scan = NULL;
-    if (rc != 0) {
-        return rc;
-    }
-    s = malloc(sizeof *s + range->key.len + range->range_end.len);
     if (s == NULL) {
         return HW_ERR_NOMEM;
     }
@@ -234,9 +246,23 @@ int hw_scan_start(struct hw_hot *h, const struct hw_range *range, struct hw_scan
     s->hot = h;
     s->header_revision = h->revision;
     hw_range_run_init(&s->run, &copy, revision);
-    hw_pin_add(h, &s->pin, revision);
+    s->run.sub = sub;
+    /* With the writes before `sub` of a revision, what the one before it has is read too. */
+    hw_pin_add(h, &s->pin, sub == UINT32_MAX ? revision : revision - 1);
     *scan = s;
     return 0;
+}
+
+int hw_scan_start(struct hw_hot *h, const struct hw_range *range, struct hw_scan **scan)
+{
+    int rc = hw_hot_check_revision(h, range->revision);
+    *scan = NULL;
+    return rc != 0 ? rc : scan_new(h, range, range->revision > 0 ? range->revision : h->revision, UINT32_MAX, scan);
+}
+
+int hw_scan_start_deferred(struct hw_hot *h, const struct hw_deferred *d, struct hw_scan **scan)
+{
+    return scan_new(h, &d->range, d->revision, d->sub, scan);
 }
 
 int hw_scan_step(struct hw_scan *scan, size_t budget)
@@ -273,4 +299,20 @@ void hw_scan_close(struct hw_scan *scan)
     hw_pin_remove(scan->hot, &scan->pin);
     hw_range_run_close(&scan->run);
     free(scan);
+}
+
+bool hw_scan_close_step(struct hw_scan *scan, size_t budget)
+{
+    struct hw_range_run *run = &scan->run;
+    if (run->phase == HW_RANGE_DONE) {
+        while (run->kv_count > 0 && budget > 0) {
+            hw_version_unref(run->kvs[--run->kv_count]);
+            budget--;
+        }
+        if (run->kv_count > 0) {
+            return false;
+        }
+    }
+    hw_scan_close(scan);
+    return true;
 }

@@ -17,6 +17,7 @@ struct hw_range_run {
     struct hw_range range; /* its slices are borrowed until close */
     struct hw_span span;
     hw_rev revision;
+    uint32_t sub;           /* of `revision`, writes from this one on are not seen; UINT32_MAX: all are */
     struct hw_key_name *at; /* gathering has finished this key; NULL: at the start */
     size_t keep_max;        /* gather at most so many */
     struct hw_version **kvs;

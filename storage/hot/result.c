@@ -61,6 +61,9 @@ void hw_result_free(struct hw_result *r)
 {
     struct chunk *c = r->arena;
     unref_versions(&r->txn);
+    if (r->pin != NULL) {
+        hw_pin_remove(r->pin->hot, &r->pin->pin);
+    }
     while (c != NULL) {
         struct chunk *next = c->next;
         free(c);

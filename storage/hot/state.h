@@ -118,6 +118,19 @@ struct hw_hot {
     } load;
 };
 
+/* What a result holds besides memory and versions. */
+struct hw_result_pin {
+    struct hw_hot *hot;
+    struct hw_pin pin;
+};
+
+/* A range of a transaction that is read later. In the memory of the result. */
+struct hw_deferred {
+    struct hw_range range; /* its key and end are copies */
+    hw_rev revision;
+    uint32_t sub; /* of that revision, writes from this one on are not seen */
+};
+
 /* ---- txn.c ---- */
 /* Runs a decoded transaction. Returns 0 with the outcome in *code, or HW_ERR_NOMEM with the state as it was.
  * result may be NULL. */

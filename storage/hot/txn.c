@@ -14,6 +14,7 @@
 #include "storage/hot/state.h"
 
 #define PATH_ROOM 32
+#define KEYS_EACH 8 /* finding a place costs about as much as so many keys */
 
 struct txn_run {
     struct hw_hot *hot;
@@ -28,7 +29,9 @@ struct txn_run {
     size_t path_cap;
     size_t path_at;
     bool path_room[PATH_ROOM];
-    size_t deleted; /* keys that deletes will cover */
+    size_t deleted;     /* keys that deletes will cover */
+    size_t inline_keys; /* that ranges may still look at now, and the size of what they find */
+    size_t inline_bytes;
 };
 
 struct op_list {
@@ -143,11 +146,51 @@ static int find_path(struct txn_run *run, const struct hw_txn *txn)
     return rc;
 }
 
+/* Counted as if none of them failed early: how far they get may change until they are applied. */
+static void count_compares(const struct hw_index *ix, const struct hw_txn *txn, size_t *keys);
+
+static void count_nested(const struct hw_index *ix, const struct hw_op *ops, size_t count, size_t *keys)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (ops[i].type == HW_OP_TXN) {
+            count_compares(ix, ops[i].txn, keys);
+        }
+    }
+}
+
+static void count_compares(const struct hw_index *ix, const struct hw_txn *txn, size_t *keys)
+{
+    for (size_t i = 0; i < txn->compare_count; i++) {
+        struct hw_span span = hw_span_of(txn->compares[i].key, txn->compares[i].range_end);
+        struct hw_index_key *k = NULL;
+        struct hw_index_key *stop = NULL;
+        if (!span.is_point) {
+            hw_index_bounds(ix, &span, &k, &stop);
+        }
+        for (; k != stop && *keys <= HW_COMPARE_KEYS_MAX; k = hw_index_next(k)) {
+            (*keys)++;
+        }
+    }
+    count_nested(ix, txn->success, txn->success_count, keys);
+    count_nested(ix, txn->failure, txn->failure_count, keys);
+}
+
+int hw_hot_check_compares(const struct hw_hot *h, const struct hw_txn *txn)
+{
+    size_t keys = 0;
+    count_compares(&h->index, txn, &keys);
+    return keys > HW_COMPARE_KEYS_MAX ? HW_ERR_TOOBIG : 0;
+}
+
 /* ---- 2: checks ---- */
 
-static bool has_lease(const struct hw_hot *h, int64_t lease)
+static int check_lease(const struct hw_hot *h, int64_t id)
 {
-    return lease == 0 || hw_lease_find(&h->leases, lease) != NULL;
+    const struct hw_lease *lease = id == 0 ? NULL : hw_lease_find(&h->leases, id);
+    if (id != 0 && lease == NULL) {
+        return HW_ERR_PRECONDITION;
+    }
+    return lease != NULL && lease->key_count >= HW_LEASE_KEYS_MAX ? HW_ERR_EXHAUSTED : 0;
 }
 
 static int check_put(const struct hw_hot *h, const struct hw_put *put)
@@ -158,7 +201,7 @@ static int check_put(const struct hw_hot *h, const struct hw_put *put)
             return HW_ERR_NOTFOUND;
         }
     }
-    return has_lease(h, put->lease) ? 0 : HW_ERR_PRECONDITION;
+    return check_lease(h, put->lease);
 }
 
 /* As the state is before the transaction. */
@@ -241,15 +284,92 @@ static int give(struct hw_result *r, struct hw_op_result *out, struct hw_version
     return 0;
 }
 
-static int run_range(struct txn_run *run, const struct hw_range *range, struct hw_op_result *out)
+static int copy_bytes(struct hw_result *r, struct hw_slice from, struct hw_slice *to)
+{
+    uint8_t *data = hw_result_alloc(r, from.len + 1, 1);
+    if (data == NULL) {
+        return HW_ERR_NOMEM;
+    }
+    if (from.len > 0) {
+        memcpy(data, from.data, from.len);
+    }
+    *to = hw_slice_of(data, from.len);
+    return 0;
+}
+
+/* Every deferred range of the result can be read while it lives. */
+static int pin_result(struct txn_run *run, hw_rev revision)
+{
+    struct hw_result *r = run->result;
+    if (r->pin == NULL) {
+        r->pin = hw_result_alloc(r, 1, sizeof *r->pin);
+        if (r->pin == NULL) {
+            return HW_ERR_NOMEM;
+        }
+        r->pin->hot = run->hot;
+        hw_pin_add(run->hot, &r->pin->pin, revision);
+    } else if (revision < r->pin->pin.revision) {
+        r->pin->pin.revision = revision;
+    }
+    return 0;
+}
+
+/* Only memory can end from here to the end of the transaction; it then frees the result, pin included. */
+static int defer(struct txn_run *run, const struct hw_range *range, struct hw_op_result *out)
+{
+    struct hw_deferred *d = hw_result_alloc(run->result, 1, sizeof *d);
+    bool is_own = range->revision > 0;
+    int rc = HW_ERR_NOMEM;
+    if (d == NULL) {
+        return rc;
+    }
+    d->range = *range;
+    d->revision = is_own ? range->revision : run->sub > 0 ? run->main : run->main - 1;
+    d->sub = is_own || run->sub == 0 ? UINT32_MAX : run->sub;
+    rc = copy_bytes(run->result, range->key, &d->range.key);
+    if (rc == 0) {
+        rc = copy_bytes(run->result, range->range_end, &d->range.range_end);
+    }
+    if (rc == 0) {
+        rc = pin_result(run, is_own ? range->revision : run->main - 1);
+    }
+    out->range.keys_only = range->keys_only;
+    out->range.deferred = d;
+    return rc;
+}
+
+static void charge(struct txn_run *run, const struct hw_range_run *r)
+{
+    size_t keys = (size_t)r->count + KEYS_EACH;
+    size_t bytes = 0;
+    for (size_t i = 0; i < r->kv_count; i++) {
+        bytes += r->range.keys_only ? 0 : r->kvs[i]->value_len;
+    }
+    run->inline_keys -= keys < run->inline_keys ? keys : run->inline_keys;
+    run->inline_bytes -= bytes < run->inline_bytes ? bytes : run->inline_bytes;
+}
+
+/* `budget`: SIZE_MAX for what was bounded before; else a range that is not done by then is deferred. */
+static int run_range(struct txn_run *run, const struct hw_range *range, size_t budget, struct hw_op_result *out)
 {
     struct hw_range_run r;
     int rc;
     if (out == NULL) {
         return 0;
     }
+    if (budget == 0) {
+        return defer(run, range, out);
+    }
     hw_range_run_init(&r, range, range->revision > 0 ? range->revision : HW_REV_NEWEST);
-    rc = hw_range_run_step(&r, &run->hot->index, SIZE_MAX);
+    rc = hw_range_run_step(&r, &run->hot->index, budget);
+    if (budget != SIZE_MAX) {
+        charge(run, &r);
+    }
+    if (rc > 0) {
+        hw_range_run_close(&r);
+        run->inline_keys = 0;
+        return defer(run, range, out);
+    }
     if (rc == 0) {
         rc = give(run->result, out, r.kvs, r.kv_count);
     }
@@ -334,7 +454,7 @@ static int run_delete(struct txn_run *run, const struct hw_delete *del, struct h
     struct hw_index_key *k;
     struct hw_index_key *stop;
     int64_t deleted = 0;
-    int rc = del->prev_kv ? run_range(run, &all, out) : 0;
+    int rc = del->prev_kv ? run_range(run, &all, SIZE_MAX, out) : 0;
     hw_index_bounds(ix, &span, &k, &stop);
     for (; k != stop && rc == 0; k = hw_index_next(k)) {
         if (hw_index_live(k) == NULL) {
@@ -365,7 +485,7 @@ static int run_op(struct txn_run *run, const struct hw_op *op, struct hw_op_resu
     int rc = 0;
     switch (op->type) {
     case HW_OP_RANGE:
-        rc = run_range(run, &op->range, out);
+        rc = run_range(run, &op->range, run->inline_bytes > 0 ? run->inline_keys : 0, out);
         break;
     case HW_OP_PUT:
         rc = run_put(run, &op->put, out);
@@ -453,6 +573,8 @@ static struct txn_run start_run(struct hw_hot *h, struct hw_result *result)
         .dirty_start = h->dirty.count,
         .hash_start = h->hash,
         .path_cap = PATH_ROOM,
+        .inline_keys = HW_TXN_INLINE_KEYS,
+        .inline_bytes = HW_TXN_INLINE_BYTES,
     };
     SLIST_INIT(&run.spares);
     return run;

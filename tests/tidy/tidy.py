@@ -94,7 +94,6 @@ BANNED = [
 UNIT_TEST_EXCEPTIONS = {
     "agent/main.c": "reads arguments and starts the node; the integration tests run it",
     "cli/main.c": "hands the arguments to cli/app; the integration tests run it",
-    "agent/node": "composes parts and has no logic of its own; the integration tests run it",
 }
 UNIT_DEPTH_MAX = 5  # tests/unit/agent/base/test_err.c: as deep as the wildcards of the Makefile look
 

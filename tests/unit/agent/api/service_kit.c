@@ -10,10 +10,21 @@
 
 static void on_hello(void *ctx, struct hw_hello *hello)
 {
+    static const struct hw_form_member initial[] = {{.name = "solo", .peer_address = "127.0.0.1:2"},
+                                                    {.name = "duo", .peer_address = "127.0.0.1:3"}};
     struct kit *k = ctx;
     hello->id = 77;
     hello->cluster_id = 0;
     hello->phase = k->phase;
+    hello->problem = k->problem;
+    hello->initial = initial;
+    hello->initial_count = 2;
+}
+
+static void on_asked(void *ctx, const char *name, const struct hw_form_member *list, size_t count)
+{
+    struct kit *k = ctx;
+    snprintf(k->asked, sizeof k->asked, "%s says %zu: %s %s", name, count, list[0].name, list[0].peer_address);
 }
 
 static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count,
@@ -25,7 +36,7 @@ static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *
     return cluster_id == 13 ? hw_error_set(e, HW_ERR_FOREIGN, "an unlucky cluster of %zu", count) : 0;
 }
 
-static const struct hw_api_ops api_ops = {.hello = on_hello, .form = on_form};
+static const struct hw_api_ops api_ops = {.hello = on_hello, .form = on_form, .asked = on_asked};
 
 void kit_open(struct kit *k, uint64_t rate_mb)
 {

@@ -21,6 +21,8 @@ struct kit {
     struct hw_channel *peer;   /* to the peer port */
     const char *data;
     const char *phase; /* what hello says */
+    const char *problem;
+    char asked[600]; /* what was heard of others' initial nodes */
     bool is_started;
     bool is_closed;
     unsigned forms;

@@ -72,6 +72,39 @@ static void before_there_is_a_replica_calls_say_what_the_node_does(void)
     kit_close(&k);
 }
 
+static void a_node_without_a_cluster_tells_and_hears_the_list_of_initial_nodes(void)
+{
+    Hotwarm__V1__HelloRequest m = HOTWARM__V1__HELLO_REQUEST__INIT;
+    Hotwarm__V1__PeerMember row = HOTWARM__V1__PEER_MEMBER__INIT;
+    Hotwarm__V1__PeerMember *rows[] = {&row};
+    Hotwarm__V1__HelloResponse *hi;
+    const char *why = NULL;
+    kit_open(&k, 0);
+    k.problem = "the lists differ";
+    CHECK(!hw_api_is_ready(k.api, &why));
+    CHECK_STR(why, "the lists differ");
+    m.from_name = (char *)"duo";
+    m.cluster_name = (char *)"another";
+    m.initial = rows;
+    m.n_initial = 1;
+    row.name = (char *)"duo";
+    row.peer_address = (char *)"127.0.0.1:9";
+    hi = kit_ask(&k, k.peer, "/hotwarm.v1.Peer/Hello", &m.base, &hotwarm__v1__hello_response__descriptor, &call);
+    REQUIRE(hi != NULL && hi->n_initial == 2);
+    CHECK_STR(hi->initial[1]->name, "duo");
+    CHECK_STR(hi->initial[1]->peer_address, "127.0.0.1:3");
+    CHECK_STR(k.asked, ""); /* another cluster's nodes are none of ours */
+    drop(hi);
+    m.cluster_name = (char *)"kit";
+    drop(kit_ask(&k, k.peer, "/hotwarm.v1.Peer/Hello", &m.base, &hotwarm__v1__hello_response__descriptor, &call));
+    CHECK_STR(k.asked, "duo says 1: duo 127.0.0.1:9");
+    k.asked[0] = '\0';
+    row.name = (char *)"";
+    drop(kit_ask(&k, k.peer, "/hotwarm.v1.Peer/Hello", &m.base, &hotwarm__v1__hello_response__descriptor, &call));
+    CHECK_STR(k.asked, "");
+    kit_close(&k);
+}
+
 static void forming_is_asked_of_the_owner(void)
 {
     Hotwarm__V1__FormRequest m = HOTWARM__V1__FORM_REQUEST__INIT;
@@ -411,6 +444,7 @@ static void queries_are_for_warm_nodes_unless_the_hot_one_is_named(void)
 }
 
 HW_SUITE(api_service, HW_CASE(before_there_is_a_replica_calls_say_what_the_node_does),
+         HW_CASE(a_node_without_a_cluster_tells_and_hears_the_list_of_initial_nodes),
          HW_CASE(forming_is_asked_of_the_owner), HW_CASE(what_is_put_is_read_and_headers_say_who_answered),
          HW_CASE(bad_requests_are_refused_in_etcds_words), HW_CASE(a_long_range_is_whole_whatever_is_written_meanwhile),
          HW_CASE(a_range_ends_when_the_replica_goes_away),

@@ -5,6 +5,7 @@
 
 #include "agent/base/assert.h"
 #include "agent/base/clock.h"
+#include "agent/cluster/initial.h"
 #include "agent/rpc/rpc.h"
 #include "proto/hotwarm.pb-c.h"
 #include "tests/unit/hw_test.h"
@@ -36,6 +37,10 @@ struct node {
     int hellos;
     int refuse_decisions; /* so many times the disk is full */
     bool refuses_forms;
+    const char *trouble;                  /* a member without a hot node */
+    const char *wrong_address;            /* of the last node in the list that this node has */
+    struct hw_formation_peer list[NODES]; /* its cluster.initial */
+    size_t list_count;
 };
 
 struct rig {
@@ -60,12 +65,40 @@ static void free_formation(struct hw_defer *d)
     n->formation = NULL;
 }
 
+static void hear(struct node *n, const Hotwarm__V1__HelloRequest *q)
+{
+    struct hw_formation_peer list[NODES];
+    hw_assert(q->n_initial <= NODES);
+    for (size_t i = 0; i < q->n_initial; i++) {
+        snprintf(list[i].name, sizeof list[i].name, "%s", q->initial[i]->name);
+        snprintf(list[i].address, sizeof list[i].address, "%s", q->initial[i]->peer_address);
+    }
+    if (n->formation != NULL) {
+        hw_formation_note_asker(n->formation, q->from_name, list, q->n_initial);
+    }
+}
+
 static void on_hello(void *ctx, struct hw_call *call, struct hw_slice message)
 {
     static const char *const phases[] = {"", "waiting", "forming", "member"};
     struct node *n = ctx;
     Hotwarm__V1__HelloResponse m = HOTWARM__V1__HELLO_RESPONSE__INIT;
-    (void)message;
+    Hotwarm__V1__HelloRequest *q = hotwarm__v1__hello_request__unpack(NULL, message.len, message.data);
+    Hotwarm__V1__PeerMember rows[NODES];
+    Hotwarm__V1__PeerMember *list[NODES];
+    hw_assert(q != NULL);
+    hear(n, q);
+    hotwarm__v1__hello_request__free_unpacked(q, NULL);
+    for (size_t i = 0; i < n->list_count && n->state == WAITING; i++) {
+        hotwarm__v1__peer_member__init(&rows[i]);
+        rows[i].name = n->list[i].name;
+        rows[i].peer_address = n->list[i].address;
+        list[i] = &rows[i];
+        m.n_initial = i + 1;
+    }
+    m.initial = list;
+    m.hot_id = n->state == MEMBER && n->trouble == NULL ? 12 : 0;
+    m.trouble = (char *)(n->trouble != NULL ? n->trouble : "");
     n->hellos++;
     m.id = n->id;
     m.name = n->name;
@@ -265,6 +298,16 @@ static void node_start(struct node *n, bool is_initial)
             snprintf(p->name, sizeof p->name, "%s", is_initial ? other->name : "");
             snprintf(p->address, sizeof p->address, "%s", other->address);
         }
+    }
+    if (n->wrong_address != NULL) {
+        snprintf(c.peers[c.peer_count - 1].address, HW_ADDRESS_MAX, "%s", n->wrong_address);
+    }
+    n->list_count = 0;
+    if (is_initial) {
+        memcpy(n->list[0].name, c.self.name, sizeof c.self.name);
+        memcpy(n->list[0].address, c.self.peer_address, sizeof c.self.peer_address);
+        memcpy(&n->list[1], c.peers, c.peer_count * sizeof c.peers[0]);
+        n->list_count = c.peer_count + 1;
     }
     if (n->state == FORMING) {
         c.forming_cluster_id = n->cluster_id;
@@ -504,7 +547,120 @@ static void freed_with_calls_under_way_it_says_nothing_more(void)
     rig_close(&r);
 }
 
-HW_SUITE(cluster_formation, HW_CASE(three_empty_nodes_form_one_cluster), HW_CASE(a_node_that_comes_late_is_waited_for),
+static bool has_problem(struct rig *r)
+{
+    return hw_formation_problem(r->nodes[0].formation) != NULL && hw_formation_problem(r->nodes[1].formation) != NULL;
+}
+
+static bool has_no_problem(struct rig *r)
+{
+    return hw_formation_problem(r->nodes[0].formation) == NULL;
+}
+
+/* n2 has another address for n3: it is told, tells, and nothing is formed until the lists agree. */
+static void lists_that_differ_form_nothing_and_both_sides_say_so(void)
+{
+    struct rig r;
+    const char *why;
+    rig_open(&r);
+    r.nodes[1].wrong_address = "127.0.0.1:1";
+    for (unsigned i = 0; i < NODES; i++) {
+        node_start(&r.nodes[i], true);
+    }
+    CHECK(turn_until(&r, has_problem, PATIENCE_MS));
+    turn_until(&r, never, 300);
+    CHECK_EQ(r.nodes[0].decided, 0);
+    why = hw_formation_problem(r.nodes[0].formation);
+    REQUIRE(why != NULL);
+    CHECK(strstr(why, "'n2'") != NULL && strstr(why, "'n3'") != NULL && strstr(why, "127.0.0.1:1 there") != NULL);
+    why = hw_formation_problem(r.nodes[1].formation);
+    REQUIRE(why != NULL);
+    CHECK(strstr(why, "127.0.0.1:1 here") != NULL && strstr(why, "make cluster.initial the same") != NULL);
+    hw_formation_free(r.nodes[1].formation);
+    r.nodes[1].wrong_address = NULL;
+    node_start(&r.nodes[1], true);
+    CHECK(turn_until(&r, are_all_members, PATIENCE_MS));
+    CHECK_EQ(r.nodes[0].decided, 1);
+    check_formed(&r);
+    rig_close(&r);
+}
+
+/* The two that agree know nothing of n3's list but what it says when it asks. */
+static void a_list_with_one_node_more_is_heard_from_who_asks(void)
+{
+    struct rig r;
+    struct hw_formation_peer mine[2] = {{.name = "n1"}, {.name = "n2"}};
+    const struct hw_formation_peer wide[3] = {{"n1", "a:1"}, {"n2", "a:2"}, {"n3", "a:3"}};
+    struct hw_formation_config c = {.cluster_name = "prod", .is_initial = true, .peer_count = 1};
+    struct node *n;
+    rig_open(&r);
+    n = &r.nodes[0];
+    n->id = 11;
+    snprintf(mine[0].address, sizeof mine[0].address, "a:1");
+    snprintf(mine[1].address, sizeof mine[1].address, "a:2");
+    c.self.id = n->id;
+    snprintf(c.self.name, sizeof c.self.name, "n1");
+    snprintf(c.self.peer_address, sizeof c.self.peer_address, "a:1");
+    c.peers[0] = mine[1];
+    REQUIRE(hw_formation_new(r.loop, r.resolver, &c, &formation_ops, n, &n->formation) == 0);
+    hw_formation_start(n->formation);
+    hw_formation_note_asker(n->formation, "n3", wide, 0); /* without a list: no opinion */
+    turn_until(&r, never, 250);
+    CHECK(hw_formation_problem(n->formation) == NULL);
+    hw_formation_note_asker(n->formation, "n\n3", wide, 3);
+    turn_until(&r, never, 250);
+    REQUIRE(hw_formation_problem(n->formation) != NULL);
+    CHECK(strstr(hw_formation_problem(n->formation), "'n3' (a:3) is in the list there and not here") != NULL);
+    CHECK(strstr(hw_formation_problem(n->formation), "node 'n?3'") != NULL);
+    hw_formation_note_asker(n->formation, "n\n3", mine, 2);
+    CHECK(turn_until(&r, has_no_problem, PATIENCE_MS));
+    rig_close(&r);
+}
+
+static void a_cluster_without_a_quorum_is_not_asked_but_quoted(void)
+{
+    struct rig r;
+    const char *why;
+    rig_open(&r);
+    r.nodes[2].state = MEMBER;
+    r.nodes[2].cluster_id = 0x77;
+    r.nodes[2].trouble = "the quorum is lost: 1 of 3";
+    node_start(&r.nodes[0], true);
+    node_start(&r.nodes[1], true);
+    CHECK(turn_until(&r, has_problem, PATIENCE_MS));
+    turn_until(&r, never, 300);
+    CHECK_EQ(r.nodes[2].joins_asked, 0);
+    CHECK_EQ(r.nodes[0].decided, 0);
+    why = hw_formation_problem(r.nodes[0].formation);
+    REQUIRE(why != NULL);
+    CHECK(strstr(why, "n3 says: the quorum is lost: 1 of 3") != NULL);
+    r.nodes[2].trouble = NULL;
+    CHECK(turn_until(&r, are_all_members, PATIENCE_MS));
+    CHECK_EQ(r.nodes[0].joined + r.nodes[1].joined, 2);
+    rig_close(&r);
+}
+
+static void lists_are_the_same_in_any_order_and_differ_by_name_or_address(void)
+{
+    const struct hw_formation_peer a[] = {{"n1", "h1:1"}, {"n2", "h2:1"}, {"n3", "h3:1"}};
+    const struct hw_formation_peer b[] = {{"n3", "h3:1"}, {"n1", "h1:1"}, {"n2", "h2:1"}};
+    const struct hw_formation_peer c[] = {{"n3", "h3:1"}, {"n1", "h1:9"}, {"n2", "h2:1"}};
+    char why[HW_INITIAL_WHY_MAX];
+    CHECK(!hw_initial_differs(a, 3, b, 3, "n3", why));
+    CHECK(!hw_initial_differs(a, 0, b, 0, "n3", why));
+    CHECK(hw_initial_differs(a, 3, c, 3, "n3", why));
+    CHECK(strstr(why, "'n1' is at h1:1 here and at h1:9 there") != NULL);
+    CHECK(hw_initial_differs(a, 3, b, 2, "n3", why));
+    CHECK(strstr(why, "'n2' (h2:1) is in the list here and not there") != NULL);
+    CHECK(hw_initial_differs(a, 2, b, 3, "n3", why));
+    CHECK(strstr(why, "'n3' (h3:1) is in the list there and not here") != NULL);
+}
+
+HW_SUITE(cluster_formation, HW_CASE(lists_that_differ_form_nothing_and_both_sides_say_so),
+         HW_CASE(a_list_with_one_node_more_is_heard_from_who_asks),
+         HW_CASE(a_cluster_without_a_quorum_is_not_asked_but_quoted),
+         HW_CASE(lists_are_the_same_in_any_order_and_differ_by_name_or_address),
+         HW_CASE(three_empty_nodes_form_one_cluster), HW_CASE(a_node_that_comes_late_is_waited_for),
          HW_CASE(a_cluster_that_exists_is_joined), HW_CASE(a_node_with_an_address_to_join_by_never_forms),
          HW_CASE(another_clusters_name_is_no_peer), HW_CASE(another_node_at_a_peers_address_is_no_peer),
          HW_CASE(a_seed_that_cannot_store_its_list_sends_nothing),

@@ -150,6 +150,10 @@ static void values_out_of_their_type_or_range_are_refused(void)
          "f:3: raft.tick_ms: \"18446744073709551616\" does not fit into 64 bits\n"},
         {ID "limits: {txn_ops_max: 65536}\n", ""},
         {ID "insecure: yes\n", "f:3: insecure: \"yes\" is neither true nor false\n"},
+        {ID "log: {level: info replica=debug}\n",
+         "f:3: log.level: \"info replica=debug\" names a component \"info replica\", but names have letters, digits, "
+         "'-', "
+         "'_' and '.' only; a comma without a space stands between LEVEL and COMPONENT=LEVEL\n"},
         {ID "log: {level: loud}\n", "f:3: log.level: \"loud\" is not LEVEL[,COMPONENT=LEVEL]... with the levels debug, "
                                     "info, warn and error\n"},
         {"cluster: {name: c}\nnode: {name: a, data: \"x\\ty\"}\n",

@@ -1,3 +1,4 @@
+#include "agent/base/clock.h"
 #include "agent/replica/replica.h"
 
 #include <fcntl.h>
@@ -430,7 +431,29 @@ static void reads_under_way_are_cancelled_by_the_stop(void)
     rrig_close(&r);
 }
 
-HW_SUITE(replica, HW_CASE(what_was_written_is_there_after_a_restart),
+static void a_lost_quorum_is_named_with_the_voters_that_are_missing(void)
+{
+    struct rrig r;
+    uint64_t end_ms = hw_mono_ms() + RRIG_PATIENCE_MS;
+    const char *why;
+    rrig_open(&r);
+    r.config.member_count = 3;
+    r.config.members[1] = (struct hw_member){.id = 0x21, .address = "127.0.0.1:2", .role = HW_ROLE_VOTER};
+    r.config.members[2] = (struct hw_member){.id = 0x22, .address = "127.0.0.1:3", .role = HW_ROLE_VOTER};
+    REQUIRE(rrig_start(&r) == 0);
+    CHECK_STR(hw_replica_trouble(r.replica), "");
+    while (hw_replica_trouble(r.replica)[0] == '\0' && hw_mono_ms() < end_ms) {
+        hw_loop_turn(r.loop, true);
+    }
+    why = hw_replica_trouble(r.replica);
+    CHECK(strstr(why, "1 of 3 voters are there, 2 are needed") != NULL);
+    CHECK(strstr(why, "0000000000000021 (127.0.0.1:2, no answer)") != NULL);
+    CHECK(strstr(why, "0000000000000022 (127.0.0.1:3, no answer)") != NULL);
+    rrig_close(&r);
+}
+
+HW_SUITE(replica, HW_CASE(a_lost_quorum_is_named_with_the_voters_that_are_missing),
+         HW_CASE(what_was_written_is_there_after_a_restart),
          HW_CASE(an_orderly_stop_leaves_an_image_that_is_up_to_date), HW_CASE(stopping_during_the_start_is_in_order),
          HW_CASE(a_kill_loses_nothing_that_was_acknowledged), HW_CASE(an_image_older_than_its_log_is_refused),
          HW_CASE(a_damaged_image_is_refused), HW_CASE(the_image_of_another_cluster_is_refused),
