@@ -34,6 +34,7 @@ struct other {
     bool has_accepted; /* Form */
     uint64_t id;
     uint64_t cluster_id;
+    uint64_t recovery;
     char name[HW_NODE_NAME_MAX];
     char why[256];
 };
@@ -48,6 +49,7 @@ struct hw_formation {
     struct hw_formation_member members[HW_FORMATION_PEERS_MAX];
     size_t member_count;
     uint64_t cluster_id;
+    uint64_t recovery; /* of the cluster that let us in */
     bool is_forming;
     bool is_joining;
     bool is_done;
@@ -83,6 +85,7 @@ static void on_hello(struct other *o, struct hw_slice message)
     o->has_answered = true;
     o->id = m->id;
     o->cluster_id = m->cluster_id;
+    o->recovery = m->recovery;
     o->is_empty = m->cluster_id == 0 && strcmp(m->phase, "waiting") == 0;
     snprintf(o->name, sizeof o->name, "%s", m->name);
     o->is_stranger = strcmp(m->cluster_name, f->config.cluster_name) != 0 ||
@@ -112,9 +115,11 @@ static void on_join(struct other *o, struct hw_slice message)
     struct hw_formation *f = o->formation;
     Hotwarm__V1__JoinResponse *m = hotwarm__v1__join_response__unpack(NULL, message.len, message.data);
     uint64_t cluster_id = m == NULL ? 0 : m->cluster_id;
+    uint64_t recovery = m == NULL ? 0 : m->recovery;
     hotwarm__v1__join_response__free_unpacked(m, NULL);
     if (cluster_id != 0 && !f->is_done && !f->is_freed) {
         f->cluster_id = cluster_id;
+        f->recovery = recovery;
     }
 }
 
@@ -151,7 +156,7 @@ static void on_end(struct hw_request *request, enum hw_grpc status, const char *
             hw_log_info(COMPONENT, "let into the cluster", "cluster=%016" PRIx64 " by=%s", f->cluster_id,
                         o->peer.address);
             finish(f);
-            f->ops->on_joined(f->ctx, f->cluster_id);
+            f->ops->on_joined(f->ctx, f->cluster_id, f->recovery);
         }
     }
 }
@@ -318,6 +323,18 @@ static void say_news(struct hw_formation *f)
                 hw_logq_into(text, (char[800]){0}, 800));
 }
 
+static uint64_t newest_recovery(const struct hw_formation *f)
+{
+    uint64_t newest = 0;
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        const struct other *o = &f->others[i];
+        if (o->cluster_id != 0 && !o->is_stranger && o->recovery > newest) {
+            newest = o->recovery;
+        }
+    }
+    return newest;
+}
+
 static void on_timer(void *ctx)
 {
     struct hw_formation *f = ctx;
@@ -335,7 +352,7 @@ static void on_timer(void *ctx)
             continue;
         }
         if (o->has_answered && o->cluster_id != 0 && !o->is_stranger) {
-            if (!f->is_joining) {
+            if (!f->is_joining && o->recovery >= newest_recovery(f)) {
                 o->has_answered = false; /* if it refuses, ask who it is before asking again */
                 ask_join(o);
             }

@@ -16,11 +16,12 @@ static void on_hello(void *ctx, struct hw_hello *hello)
     hello->phase = k->phase;
 }
 
-static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count,
-                   struct hw_error *e)
+static int on_form(void *ctx, uint64_t cluster_id, uint64_t recovery, const struct hw_form_member *members,
+                   size_t count, struct hw_error *e)
 {
     struct kit *k = ctx;
     (void)members;
+    (void)recovery;
     k->forms++;
     return cluster_id == 13 ? hw_error_set(e, HW_ERR_FOREIGN, "an unlucky cluster of %zu", count) : 0;
 }

@@ -130,6 +130,7 @@ static int on_decided(void *ctx, uint64_t cluster_id, const struct hw_formation_
     n->decided++;
     n->state = FORMING;
     n->cluster_id = cluster_id;
+    (void)recovery;
     n->member_count = count;
     memcpy(n->members, members, count * sizeof members[0]);
     return 0;
@@ -143,12 +144,13 @@ static void on_formed(void *ctx)
     hw_defer_post(n->rig->loop, &n->over);
 }
 
-static void on_joined(void *ctx, uint64_t cluster_id)
+static void on_joined(void *ctx, uint64_t cluster_id, uint64_t recovery)
 {
     struct node *n = ctx;
     n->joined++;
     n->state = MEMBER;
     n->cluster_id = cluster_id;
+    (void)recovery;
     hw_defer_post(n->rig->loop, &n->over);
 }
 
