@@ -130,7 +130,6 @@ static int on_decided(void *ctx, uint64_t cluster_id, const struct hw_formation_
     n->decided++;
     n->state = FORMING;
     n->cluster_id = cluster_id;
-    (void)recovery;
     n->member_count = count;
     memcpy(n->members, members, count * sizeof members[0]);
     return 0;
