@@ -146,6 +146,24 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .run = hw_ctl_run_history,
     },
     {
+        .name = "recover",
+        .arguments = "",
+        .help = "Give up a quorum that is lost for good",
+        .details =
+            "Without --apply it only shows the plan: where each node's log ends, who would go on, and what would be\n"
+            "lost. Name the client addresses of all nodes with --endpoints. With --apply the survivor becomes the\n"
+            "only voter, in a new epoch; the others can never come back with their old data: when they see it they\n"
+            "put that data in quarantine and join anew. First bring back the nodes that can be brought back.\n",
+        .json = "hot_node, survivor, missing_voters [name]\n"
+                "nodes       [{endpoint, answered, verdict, name, role, recovery, last_term, last_index,\n"
+                "             applied_index, revision}]\n"
+                "            with --apply: survivor, recovery\n",
+        .flags = FLAGS(SWITCH("apply", "do it"), TEXT("survivor", "NODE", "with --apply: who goes on, as planned"),
+                       SWITCH("force", "although a majority can be reached, or another log is more complete")),
+        .examples = EXAMPLES("recover", "recover --apply --survivor n1 --timeout 20000"),
+        .run = hw_ctl_run_recover,
+    },
+    {
         .name = "get",
         .arguments = "KEY [RANGE_END]",
         .help = "Read a key or a range of keys",

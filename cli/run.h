@@ -12,6 +12,7 @@ HW_CTL_RUN(node_add);
 HW_CTL_RUN(node_remove);
 HW_CTL_RUN(switchover);
 HW_CTL_RUN(history);
+HW_CTL_RUN(recover);
 HW_CTL_RUN(get);
 HW_CTL_RUN(put);
 HW_CTL_RUN(del);

@@ -247,5 +247,7 @@ const struct hw_service_method hw_admin_methods[] = {
     {"/hotwarm.v1.Admin/History", handle_history, HW_METHOD_REPLICA, 0},
     {"/hotwarm.v1.Admin/Query", hw_admin_query, HW_METHOD_REPLICA, 15000},
     {"/hotwarm.v1.Admin/Version", handle_version, 0, 0},
+    {"/hotwarm.v1.Admin/RecoverPlan", hw_admin_recover_plan, 0, 0},
+    {"/hotwarm.v1.Admin/RecoverApply", hw_admin_recover_apply, 0, 0},
 };
 const size_t hw_admin_method_count = hw_array_len(hw_admin_methods);

@@ -42,6 +42,7 @@ struct hw_api_config {
 struct hw_hello {
     uint64_t id;
     uint64_t cluster_id;
+    uint64_t recovery;   /* how often the quorum of this cluster was given up */
     const char *phase;   /* "loading", "waiting", "forming", "joining", "member", "rebuilding", "stopping" */
     const char *problem; /* what is wrong, a sentence; NULL: nothing known. Valid for the turn */
     const struct hw_form_member *initial; /* cluster.initial; lives as long as the owner */
@@ -55,9 +56,13 @@ struct hw_form_member {
 struct hw_api_ops {
     void (*hello)(void *ctx, struct hw_hello *hello);
     /* Another node says what the cluster is. 0: accepted and stored; else why not. */
-    int (*form)(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count, struct hw_error *e);
+    int (*form)(void *ctx, uint64_t cluster_id, uint64_t recovery, const struct hw_form_member *members, size_t count,
+                struct hw_error *e);
     /* A node of this cluster's name that waits has said what its cluster.initial is. NULL: of no interest. */
     void (*asked)(void *ctx, const char *name, const struct hw_form_member *initial, size_t count);
+    /* Give the quorum up and go on alone: begun (the node starts anew in a moment; *recovery: its number), or why
+     * not. */
+    int (*recover)(void *ctx, uint64_t *recovery, struct hw_error *e);
 };
 
 int hw_api_new(struct hw_loop *loop, struct hw_pool *resolver, struct hw_metrics *metrics,

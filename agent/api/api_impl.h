@@ -143,6 +143,10 @@ void hw_maintenance_tick(struct hw_api *api);
 void hw_admin_query(struct hw_exchange *x);
 void hw_admin_node_add(struct hw_exchange *x);
 
+/* recover.c */
+void hw_admin_recover_plan(struct hw_exchange *x);
+void hw_admin_recover_apply(struct hw_exchange *x);
+
 /* admin.c: an answer about membership that ended with a status and a sentence */
 void hw_admin_fail(struct hw_exchange *x, int status, const struct hw_error *e);
 

@@ -112,6 +112,9 @@ static int say_hello(struct addition *a)
 static int say_form(struct addition *a)
 {
     Hotwarm__V1__FormRequest m = HOTWARM__V1__FORM_REQUEST__INIT;
+    struct hw_hello own = {.phase = ""};
+    a->x->api->ops.hello(a->x->api->ctx, &own);
+    m.recovery = own.recovery;
     m.cluster_id = a->x->api->cluster_id; /* without members: the cluster is there already */
     m.cluster_name = (char *)a->x->api->config.cluster_name;
     return call(a, "/hotwarm.v1.Peer/Form", &m.base);

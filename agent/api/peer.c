@@ -77,6 +77,7 @@ static void handle_hello(struct hw_exchange *x)
     m.n_initial = fill_initial(&hello, rows, list);
     m.id = hello.id;
     m.cluster_id = hello.cluster_id;
+    m.recovery = hello.recovery;
     m.phase = (char *)hw_api_phase(api);
     m.name = (char *)api->config.node_name;
     m.peer_address = (char *)api->config.peer_address;
@@ -136,7 +137,7 @@ static void handle_form(struct hw_exchange *x)
         rc = read_members(request, members, &e);
     }
     if (rc == 0) {
-        rc = api->ops.form(api->ctx, request->cluster_id, members, request->n_members, &e);
+        rc = api->ops.form(api->ctx, request->cluster_id, request->recovery, members, request->n_members, &e);
     }
     m.accepted = rc == 0;
     if (rc != 0) {
@@ -158,7 +159,10 @@ static void join_done(struct hw_join *join, int status)
     struct hw_exchange *x = j->x;
     Hotwarm__V1__JoinResponse m = HOTWARM__V1__JOIN_RESPONSE__INIT;
     if (status == 0) {
+        struct hw_hello own = {.phase = ""};
+        x->api->ops.hello(x->api->ctx, &own);
         m.cluster_id = x->api->cluster_id;
+        m.recovery = own.recovery;
         hw_exchange_ok_message(x, &m.base);
     } else if (status == HW_ERR_NOTHOT) {
         hw_exchange_reroute(x);

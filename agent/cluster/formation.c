@@ -39,6 +39,7 @@ struct other {
     bool knows_hot;    /* belongs to a cluster that has a hot node */
     uint64_t id;
     uint64_t cluster_id;
+    uint64_t recovery;
     char name[HW_NODE_NAME_MAX];
     char why[256];
     char refused[256];                /* the last Join */
@@ -56,6 +57,7 @@ struct hw_formation {
     struct hw_formation_member members[HW_FORMATION_PEERS_MAX];
     size_t member_count;
     uint64_t cluster_id;
+    uint64_t recovery; /* of the cluster that let us in */
     bool is_forming;
     bool is_joining;
     bool is_done;
@@ -115,6 +117,7 @@ static void on_hello(struct other *o, struct hw_slice message)
     o->has_answered = true;
     o->id = m->id;
     o->cluster_id = m->cluster_id;
+    o->recovery = m->recovery;
     o->knows_hot = m->hot_id != 0;
     if (m->cluster_id == 0) {
         o->refused[0] = '\0';
@@ -149,9 +152,11 @@ static void on_join(struct other *o, struct hw_slice message)
     struct hw_formation *f = o->formation;
     Hotwarm__V1__JoinResponse *m = hotwarm__v1__join_response__unpack(NULL, message.len, message.data);
     uint64_t cluster_id = m == NULL ? 0 : m->cluster_id;
+    uint64_t recovery = m == NULL ? 0 : m->recovery;
     hotwarm__v1__join_response__free_unpacked(m, NULL);
     if (cluster_id != 0 && !f->is_done && !f->is_freed) {
         f->cluster_id = cluster_id;
+        f->recovery = recovery;
     }
 }
 
@@ -205,7 +210,7 @@ static void on_join_end(struct hw_request *request, enum hw_grpc status, const c
     if (f->cluster_id != 0 && !f->is_done) {
         hw_log_info(COMPONENT, "let into the cluster", "cluster=%016" PRIx64 " by=%s", f->cluster_id, o->peer.address);
         finish(f);
-        f->ops->on_joined(f->ctx, f->cluster_id);
+        f->ops->on_joined(f->ctx, f->cluster_id, f->recovery);
     }
 }
 
@@ -438,6 +443,18 @@ static void say_news(struct hw_formation *f)
                 hw_logq_into(text, (char[800]){0}, 800));
 }
 
+static uint64_t newest_recovery(const struct hw_formation *f)
+{
+    uint64_t newest = 0;
+    for (size_t i = 0; i < f->config.peer_count; i++) {
+        const struct other *o = &f->others[i];
+        if (o->cluster_id != 0 && !o->is_stranger && o->recovery > newest) {
+            newest = o->recovery;
+        }
+    }
+    return newest;
+}
+
 static void on_timer(void *ctx)
 {
     struct hw_formation *f = ctx;
@@ -452,7 +469,8 @@ static void on_timer(void *ctx)
     }
     for (size_t i = 0; i < f->config.peer_count; i++) {
         struct other *o = &f->others[i];
-        if (o->has_answered && o->cluster_id != 0 && !o->is_stranger && o->knows_hot && !f->is_joining) {
+        if (o->has_answered && o->cluster_id != 0 && !o->is_stranger && o->knows_hot && !f->is_joining &&
+            o->recovery >= newest_recovery(f)) {
             ask_join(o);
         }
         if (o->call == CALL_NONE) {

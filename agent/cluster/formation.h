@@ -3,7 +3,8 @@
  * Rules:
  *  - A node that belongs to no cluster asks every address it knows (cluster.initial, cluster.join) who is there.
  *  - If anybody belongs to a cluster of the right name, this node asks to be let in (Join) with its fresh id. A wiped
- *    node takes this way too: it never votes on an empty disk under its old id.
+ *    node takes this way too: it never votes on an empty disk under its old id. Members of a quorum that was given up
+ *    (hwctl recover) may still answer: the highest recovery counts.
  *  - A new cluster is formed only when every initial node has answered that it belongs to none. The one with the lowest
  *    name (the seed) draws the cluster id, stores the list of members, and sends it to the others (Form), who store it;
  *    when a majority has, each starts its log with that first configuration. The seed's list is stored before it is
@@ -57,7 +58,7 @@ struct hw_formation_ops {
     /* Enough others have stored it: start the log with the members given before. The object may be freed from here. */
     void (*on_formed)(void *ctx);
     /* Let in: start the log empty. The object may be freed from here. */
-    void (*on_joined)(void *ctx, uint64_t cluster_id);
+    void (*on_joined)(void *ctx, uint64_t cluster_id, uint64_t recovery);
 };
 
 int hw_formation_new(struct hw_loop *loop, struct hw_pool *resolver, const struct hw_formation_config *config,

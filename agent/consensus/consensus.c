@@ -168,6 +168,7 @@ void hw_consensus_view(const struct hw_consensus *c, struct hw_consensus_view *v
     view->commit_index = raft_commit_index(r);
     view->applied_index = c->has_failed ? c->told_applied : raft_last_applied(r);
     view->last_index = raft_last_index(r);
+    view->last_term = c->last_term;
     view->config_index = r->configuration_committed_index;
     view->is_changing = r->configuration_uncommitted_index != 0 || c->change.kind != CHANGE_NONE;
     view->member_count = r->configuration.n;

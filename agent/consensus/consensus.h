@@ -37,9 +37,14 @@ struct hw_member {
 };
 #define HW_MEMBERS_MAX 64
 
+/* A recovered cluster goes on in a term so much higher, above whatever those who were given up may have reached. */
+#define HW_RECOVERY_TERM_STEP 1000000u
+
 struct hw_consensus_config {
     uint64_t id;                 /* > 0 */
     uint64_t cluster_id;         /* part of the peer handshake: a stranger is refused */
+    uint64_t recovery;           /* so is this: how often the quorum of this cluster was given up */
+    bool is_recovering;          /* this start gives the quorum up: the server goes on alone, with what its log holds */
     const char *address;         /* own peer address, as peers connect to it */
     const char *folder;          /* exists; libraft's own files live here */
     unsigned heartbeat_ms;       /* default 50 */
@@ -99,6 +104,7 @@ struct hw_consensus_view {
     uint64_t commit_index;
     uint64_t applied_index;
     uint64_t last_index;
+    uint64_t last_term;    /* of the entry there */
     uint64_t config_index; /* of the last committed configuration */
     bool is_changing;      /* an uncommitted configuration, or a change or transfer under way */
     size_t member_count;

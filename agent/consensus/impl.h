@@ -144,6 +144,7 @@ struct hw_consensus {
     raft_index commit_noted;
     struct hw_timer *note_timer;
     unsigned notes;        /* under way */
+    raft_term last_term;   /* of the last entry */
     uint64_t append_index; /* of the next append */
     uint64_t appended_to;
     bool is_corked;
@@ -215,6 +216,8 @@ struct hw_consensus *io_owner(struct raft_io *io);
 void io_wrap(struct hw_consensus *c);
 /* After the io was closed. */
 void io_free(struct hw_consensus *c);
+/* What load has returned. */
+void io_loaded_free(struct raft_snapshot *snapshot, struct raft_entry *entries, size_t n);
 /* Between the two, appends and messages are held back, then leave as few and large ones. */
 void io_cork(struct hw_consensus *c);
 void io_uncork(struct hw_consensus *c);
@@ -222,6 +225,9 @@ void io_uncork(struct hw_consensus *c);
 uint64_t consensus_lost_tail(const struct hw_consensus *c);
 /* Drive the snapshot's state machine. */
 void io_put_step(struct hw_consensus *c);
+
+/* recover.c: before the log is loaded, when config.is_recovering */
+int consensus_recover(struct hw_consensus *c);
 
 /* transport.c */
 struct raft_uv_transport;

@@ -151,6 +151,7 @@ static int do_append(struct raft_io *io, struct raft_io_append *req, const struc
         consensus_fail(c, "the log could not be written: out of memory");
     }
     c->appended_to = c->append_index + n - 1;
+    c->last_term = entries[n - 1].term;
     if (a == NULL) {
         return 0;
     }
@@ -412,7 +413,7 @@ static int do_start(struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, ra
 
 /* ---- loading ---- */
 
-static void loaded_free(struct raft_snapshot *s, struct raft_entry *entries, size_t n)
+void io_loaded_free(struct raft_snapshot *s, struct raft_entry *entries, size_t n)
 {
     void *batch = NULL;
     for (size_t i = 0; i < n; i++) {
@@ -452,7 +453,10 @@ static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
 {
     struct hw_consensus *c = io_owner(io);
     raft_term newest = 0;
-    int rv = c->below.load(io, term, voted_for, snapshot, start_index, entries, n_entries);
+    int rv = c->config.is_recovering ? consensus_recover(c) : 0;
+    if (rv == 0) {
+        rv = c->below.load(io, term, voted_for, snapshot, start_index, entries, n_entries);
+    }
     if (rv != 0) {
         return rv;
     }
@@ -464,7 +468,7 @@ static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
         if (!is_in_place(&(*entries)[i], *start_index + i)) {
             snprintf(io->errmsg, sizeof io->errmsg,
                      "entry %llu of the log says that it is another one: a segment is missing", *start_index + i);
-            loaded_free(*snapshot, *entries, *n_entries);
+            io_loaded_free(*snapshot, *entries, *n_entries);
             *snapshot = NULL;
             *entries = NULL;
             *n_entries = 0;
@@ -474,12 +478,13 @@ static int do_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
     if (*term < newest || (*snapshot == NULL && *n_entries > 0 && (*entries)[0].type != RAFT_CHANGE)) {
         snprintf(io->errmsg, sizeof io->errmsg, "metadata is at term %llu, the log reaches term %llu%s", *term, newest,
                  *term < newest ? "" : " and does not begin with a configuration");
-        loaded_free(*snapshot, *entries, *n_entries);
+        io_loaded_free(*snapshot, *entries, *n_entries);
         *snapshot = NULL;
         *entries = NULL;
         *n_entries = 0;
         return RAFT_CORRUPT;
     }
+    c->last_term = *n_entries > 0 ? (*entries)[*n_entries - 1].term : newest;
     return 0;
 }
 
@@ -498,6 +503,9 @@ static int do_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
     put->cb = cb;
     put->snapshot = snapshot;
     put->not_before = 0;
+    if (trailing == 0) {
+        c->last_term = snapshot->term; /* an install: nothing is left of the log */
+    }
     consensus_post(c);
     return 0;
 }
@@ -576,7 +584,7 @@ static void on_got(struct raft_io_snapshot_get *own, struct raft_snapshot *snaps
         g->cb(g->req, snapshot, 0);
         c->get_index = 0;
     } else if (status == 0) {
-        loaded_free(snapshot, NULL, 0);
+        io_loaded_free(snapshot, NULL, 0);
     } else {
         /* libraft's own callback would free what it has never set. Without it only its request leaks, and the leader
          * sends the snapshot again after a while. */

@@ -40,6 +40,12 @@
 #define UNACKED_MAX_MS 5000
 #define KEEPALIVE_S 5
 
+/* A recovered cluster is another one to those who were given up: they must not vote in it with what they have. */
+static uint64_t wire_id(const struct hw_consensus_config *config)
+{
+    return config->cluster_id ^ config->recovery * UINT64_C(0x9e3779b97f4a7c15);
+}
+
 enum side { SIDE_CONNECT, SIDE_ACCEPT };
 
 struct handshake {
@@ -245,7 +251,7 @@ static void on_connected(struct hw_connect *connect, int status, struct hw_strea
         return;
     }
     hw_buf_append(&hello, HW_PEER_MAGIC, HW_PEER_MAGIC_LEN);
-    hw_buf_put_u64(&hello, config->cluster_id);
+    hw_buf_put_u64(&hello, wire_id(config));
     hw_buf_put_u64(&hello, config->id);
     hw_buf_put_u64(&hello, h->peer_id);
     hw_buf_put_u8(&hello, (uint8_t)len);
@@ -368,9 +374,9 @@ static void check_hello(struct handshake *h, uint64_t cluster_id, uint64_t from,
 {
     const struct hw_consensus_config *config = &h->t->c->config;
     static const uint8_t welcome[ANSWER_FIXED];
-    if (cluster_id != config->cluster_id) {
-        refuse(h, "this node belongs to cluster %016llx, not %016llx", (unsigned long long)config->cluster_id,
-               (unsigned long long)cluster_id);
+    if (cluster_id != wire_id(config)) {
+        refuse(h, "this node belongs to cluster %016llx (recovered %llu times), not to the peer's",
+               (unsigned long long)config->cluster_id, (unsigned long long)config->recovery);
     } else if (to != config->id) {
         refuse(h, "this is node %llu, not %llu", (unsigned long long)config->id, (unsigned long long)to);
     } else if (from == 0 || from == config->id) {

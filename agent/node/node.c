@@ -146,6 +146,8 @@ static void consensus_config(const struct hw_agent *a, struct hw_consensus_confi
     hw_consensus_config_default(c);
     c->id = a->identity.raft_id;
     c->cluster_id = a->identity.cluster_id;
+    c->recovery = a->identity.recovery;
+    c->is_recovering = a->identity.state == HW_IDENTITY_RECOVERING;
     c->address = config->advertise.peer;
     c->heartbeat_ms = (unsigned)config->raft.heartbeat_ms;
     c->election_ms = (unsigned)config->raft.election_ms;
@@ -258,7 +260,8 @@ static int start_parts(struct hw_agent *a, struct hw_error *e)
 {
     char raft_folder[4200];
     snprintf(raft_folder, sizeof raft_folder, "%s/%s", hw_datadir_path(a->datadir), HW_RAFT_FOLDER);
-    if (a->identity.state == HW_IDENTITY_MEMBER && hw_consensus_folder_is_pristine(raft_folder)) {
+    if ((a->identity.state == HW_IDENTITY_MEMBER || a->identity.state == HW_IDENTITY_RECOVERING) &&
+        hw_consensus_folder_is_pristine(raft_folder)) {
         /* A member without a log may have voted and acknowledged before: it must come back as somebody else. */
         if (!hw_agent_can_start_anew(a)) {
             return hw_error_set(e, HW_ERR_CORRUPT,
@@ -412,9 +415,9 @@ int hw_node_run(const struct hw_config *config, const struct hw_node_options *op
         if (a->is_again) {
             quarantine(a);
         }
-        is_again = a->is_again;
+        is_again = a->is_again || (a->is_recovery && hw_agent_store_recovery(a));
         hw_datadir_close(a->datadir);
-        hw_log_info(COMPONENT, is_again ? "starting anew" : "stopped", "status=%s", hw_err_name(status));
+        hw_log_info(COMPONENT, is_again ? "starting again" : "stopped", "status=%s", hw_err_name(status));
         free(a);
     } while (is_again);
     return status;

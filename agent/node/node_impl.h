@@ -37,7 +37,9 @@ struct hw_agent {
     bool is_registered;
     bool is_started; /* the replica serves */
     bool is_stopping;
-    bool is_again; /* start anew after this run */
+    bool is_again;      /* start anew after this run */
+    bool is_recovery;   /* start again after this run, alone with the data that is there */
+    bool has_recovered; /* ... and this is that run; the history does not say so yet */
     unsigned signals;
     struct hw_reload *reload; /* under way */
     bool is_reload_wanted;    /* again, when that one is done */
@@ -55,12 +57,22 @@ const char *hw_agent_phase(const struct hw_agent *a);
 /* reload.c */
 void hw_agent_on_reload_signal(void *ctx, int signum);
 
+/* recover.c: a lost quorum is given up (the last one goes on alone), or was given up by another */
+int hw_agent_recover(void *ctx, uint64_t *recovery, struct hw_error *e);
+void hw_agent_on_superseded(void *ctx, uint64_t recovery);
+/* Once it is hot: a record in the history. */
+void hw_agent_note_recovery(struct hw_agent *a);
+/* Between two runs; the data folder is still ours. False: the identity could not be written, and is as it was. */
+bool hw_agent_store_recovery(struct hw_agent *a);
+
 /* wiring.c */
 extern const struct hw_api_ops hw_agent_api_ops;
 extern const struct hw_cluster_ops hw_agent_cluster_ops;
 extern const struct hw_formation_ops hw_agent_formation_ops;
 extern const struct hw_replica_ops hw_agent_replica_ops;
 int hw_agent_start_formation(struct hw_agent *a);
+/* Put a command into the log; see hw_cluster_ops. */
+int hw_agent_propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg);
 /* Say who and where we are, until the registry has it. */
 void hw_agent_register(struct hw_agent *a);
 

@@ -22,6 +22,7 @@ static void on_hello(void *ctx, struct hw_hello *hello)
     struct hw_agent *a = ctx;
     hello->id = a->identity.raft_id;
     hello->cluster_id = a->identity.state == HW_IDENTITY_MEMBER ? a->identity.cluster_id : 0;
+    hello->recovery = a->identity.recovery;
     hello->phase = hw_agent_phase(a);
     hello->problem = a->formation != NULL && !a->is_stopping ? hw_formation_problem(a->formation) : NULL;
     hello->initial = a->initial;
@@ -74,8 +75,8 @@ static void start_as_formed(struct hw_agent *a)
     hw_agent_start_replica(a, true);
 }
 
-static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count,
-                   struct hw_error *e)
+static int on_form(void *ctx, uint64_t cluster_id, uint64_t recovery, const struct hw_form_member *members,
+                   size_t count, struct hw_error *e)
 {
     struct hw_agent *a = ctx;
     struct hw_identity next = a->identity;
@@ -93,6 +94,7 @@ static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *
         return e->code;
     }
     next.cluster_id = cluster_id;
+    next.recovery = count == 0 ? recovery : 0;
     next.state = count == 0 ? HW_IDENTITY_MEMBER : HW_IDENTITY_FORMING;
     next.member_count = count;
     for (size_t i = 0; i < count; i++) {
@@ -120,7 +122,8 @@ static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *
     return 0;
 }
 
-const struct hw_api_ops hw_agent_api_ops = {.hello = on_hello, .form = on_form, .asked = on_asked};
+const struct hw_api_ops hw_agent_api_ops = {
+    .hello = on_hello, .form = on_form, .asked = on_asked, .recover = hw_agent_recover};
 
 /* ---- formation tells ---- */
 
@@ -157,12 +160,13 @@ static void start_as_joined(struct hw_agent *a)
     hw_agent_start_replica(a, false);
 }
 
-static void on_joined(void *ctx, uint64_t cluster_id)
+static void on_joined(void *ctx, uint64_t cluster_id, uint64_t recovery)
 {
     struct hw_agent *a = ctx;
     struct hw_error e = {0};
     a->identity.state = HW_IDENTITY_MEMBER;
     a->identity.cluster_id = cluster_id;
+    a->identity.recovery = recovery;
     a->identity.member_count = 0;
     if (hw_identity_store(a->datadir, &a->identity, &e) != 0) {
         hw_log_error(COMPONENT, "the identity cannot be stored", "why=%s", hw_logq(hw_error_text(&e)));
@@ -254,7 +258,7 @@ static void on_written(struct hw_write *w, int status)
     done(arg, status);
 }
 
-static int propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg)
+int hw_agent_propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg)
 {
     struct hw_agent *a = ctx;
     struct proposal *p = calloc(1, sizeof *p);
@@ -277,7 +281,7 @@ static int propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, 
 }
 
 const struct hw_cluster_ops hw_agent_cluster_ops = {
-    .is_hot = is_hot, .is_reachable = is_reachable, .hot = hot_state, .propose = propose};
+    .is_hot = is_hot, .is_reachable = is_reachable, .hot = hot_state, .propose = hw_agent_propose};
 
 /* ---- the replica tells ---- */
 
@@ -293,7 +297,8 @@ static void start_cluster(struct hw_agent *a)
         hw_agent_stop(a, HW_ERR_NOMEM);
         return;
     }
-    if (a->identity.state == HW_IDENTITY_FORMING) {
+    if (a->identity.state == HW_IDENTITY_FORMING || a->identity.state == HW_IDENTITY_RECOVERING) {
+        a->has_recovered = a->identity.state == HW_IDENTITY_RECOVERING;
         a->identity.state = HW_IDENTITY_MEMBER;
         a->identity.member_count = 0;
         if (hw_identity_store(a->datadir, &a->identity, &e) != 0) {
@@ -341,6 +346,9 @@ static void on_change(void *ctx)
     if (a->cluster != NULL) {
         hw_cluster_poke(a->cluster);
     }
+    if (a->has_recovered && a->replica != NULL && hw_replica_is_hot(a->replica)) {
+        hw_agent_note_recovery(a);
+    }
 }
 
 static void on_failed(void *ctx, const char *why)
@@ -360,8 +368,11 @@ static void on_removed(void *ctx)
     hw_agent_stop(a, HW_ERR_PRECONDITION);
 }
 
-const struct hw_replica_ops hw_agent_replica_ops = {
-    .on_started = on_started, .on_change = on_change, .on_failed = on_failed, .on_removed = on_removed};
+const struct hw_replica_ops hw_agent_replica_ops = {.on_started = on_started,
+                                                    .on_change = on_change,
+                                                    .on_failed = on_failed,
+                                                    .on_superseded = hw_agent_on_superseded,
+                                                    .on_removed = on_removed};
 
 /* ---- registration ---- */
 

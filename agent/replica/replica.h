@@ -46,6 +46,8 @@ struct hw_replica_ops {
     void (*on_started)(void *ctx, int status, const char *why);
     void (*on_change)(void *ctx); /* leader, hot, members, phase or peers' reachability */
     void (*on_failed)(void *ctx, const char *why);
+    /* A peer says that the quorum which this node belongs to was given up: what it has may never vote again. */
+    void (*on_superseded)(void *ctx, uint64_t recovery);
     void (*on_removed)(void *ctx); /* the hot node says that this node is no member any more */
 };
 

@@ -79,7 +79,7 @@ struct hw_peer {
     bool is_greeting;
     unsigned connection; /* grows when one is lost */
     unsigned greeted;    /* the connection that the greeting under way was sent on */
-    bool is_replaced; /* another id answers at its address: its data is gone */
+    bool is_replaced;    /* another id answers at its address: its data is gone */
     struct hw_request hello;
 };
 

@@ -22,11 +22,12 @@ static const char *const state_names[] = {
     [HW_IDENTITY_WAITING] = "waiting",
     [HW_IDENTITY_FORMING] = "forming",
     [HW_IDENTITY_MEMBER] = "member",
+    [HW_IDENTITY_RECOVERING] = "recovering",
 };
 
 const char *hw_identity_state_name(enum hw_identity_state state)
 {
-    return state >= HW_IDENTITY_WAITING && state <= HW_IDENTITY_MEMBER ? state_names[state] : "unknown";
+    return state >= HW_IDENTITY_WAITING && state <= HW_IDENTITY_RECOVERING ? state_names[state] : "unknown";
 }
 
 /* Blanks and line ends would break the file's lines; the rest is for those who print it. */
@@ -49,7 +50,7 @@ static bool is_word(const char *text, size_t size)
 static const char *find_fault(const struct hw_identity *id)
 {
     bool is_waiting = id->state == HW_IDENTITY_WAITING;
-    if (id->state < HW_IDENTITY_WAITING || id->state > HW_IDENTITY_MEMBER) {
+    if (id->state < HW_IDENTITY_WAITING || id->state > HW_IDENTITY_RECOVERING) {
         return "its state is unknown";
     }
     if (!is_word(id->name, sizeof id->name)) {
@@ -57,6 +58,9 @@ static const char *find_fault(const struct hw_identity *id)
     }
     if (!is_waiting && (id->cluster_id == 0 || id->raft_id == 0)) {
         return "the cluster id or the Raft id is missing";
+    }
+    if (id->state == HW_IDENTITY_RECOVERING && id->recovery == 0) {
+        return "the state 'recovering' belongs to a recovery, and none is counted";
     }
     if (id->member_count > HW_IDENTITY_MEMBERS_MAX) {
         return "it has too many members";
@@ -80,8 +84,10 @@ static const char *find_fault(const struct hw_identity *id)
 
 static int print_identity(const struct hw_identity *id, struct hw_buf *out)
 {
-    hw_buf_printf(out, "format=%d\ncluster_id=%016" PRIx64 "\nnode=%s\nraft_id=%016" PRIx64 "\nstate=%s\n",
-                  HW_IDENTITY_FORMAT, id->cluster_id, id->name, id->raft_id, state_names[id->state]);
+    hw_buf_printf(out,
+                  "format=%d\ncluster_id=%016" PRIx64 "\nnode=%s\nraft_id=%016" PRIx64 "\nrecovery=%016" PRIx64
+                  "\nstate=%s\n",
+                  HW_IDENTITY_FORMAT, id->cluster_id, id->name, id->raft_id, id->recovery, state_names[id->state]);
     for (size_t i = 0; i < id->member_count; i++) {
         hw_buf_printf(out, "member=%016" PRIx64 " %s %s\n", id->members[i].id, id->members[i].name,
                       id->members[i].peer_address);
@@ -142,7 +148,7 @@ static bool copy_word(struct hw_slice value, char *out, size_t size)
 
 static bool parse_state(struct hw_slice value, enum hw_identity_state *state)
 {
-    for (int i = HW_IDENTITY_WAITING; i <= HW_IDENTITY_MEMBER; i++) {
+    for (int i = HW_IDENTITY_WAITING; i <= HW_IDENTITY_RECOVERING; i++) {
         if (hw_slice_is_equal(value, hw_slice_str(state_names[i]))) {
             *state = (enum hw_identity_state)i;
             return true;
@@ -176,6 +182,9 @@ static const char *parse(const struct hw_buf *text, struct cursor *c, struct hw_
     }
     if (!take_line(c, "raft_id", &value) || !hw_hex_is_valid(value, &id->raft_id)) {
         return "the line of raft_id is missing or wrong";
+    }
+    if (!take_line(c, "recovery", &value) || !hw_hex_is_valid(value, &id->recovery)) {
+        return "the line of recovery is missing or wrong";
     }
     if (!take_line(c, "state", &value) || !parse_state(value, &id->state)) {
         return "the line of state is missing or wrong";

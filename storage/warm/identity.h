@@ -29,11 +29,14 @@
 
 /*  waiting --> forming --> member      a node of the first members
  *     |                       ^
- *     +-----------------------+        a node that joined later */
+ *     +-----------------------+        a node that joined later
+ *
+ *  member --> recovering --> member     the last one of a lost quorum goes on alone (hwctl recover) */
 enum hw_identity_state {
     HW_IDENTITY_WAITING = 1, /* has a name, belongs to no cluster yet */
     HW_IDENTITY_FORMING,     /* knows the first members, has not started the log with them yet */
-    HW_IDENTITY_MEMBER       /* has a log */
+    HW_IDENTITY_MEMBER,      /* has a log */
+    HW_IDENTITY_RECOVERING   /* has a log, and is to go on with it alone: the quorum was given up */
 };
 
 struct hw_identity_member {
@@ -46,6 +49,7 @@ struct hw_identity {
     enum hw_identity_state state;
     uint64_t cluster_id; /* 0 only while waiting */
     uint64_t raft_id;    /* 0 only while waiting */
+    uint64_t recovery;   /* how often the quorum of this cluster was given up; members of less are superseded */
     char name[HW_NODE_NAME_MAX];
     struct hw_identity_member members[HW_IDENTITY_MEMBERS_MAX]; /* at least one while forming, none otherwise */
     size_t member_count;

@@ -153,7 +153,7 @@ static void completion_knows_commands_and_flags(void)
     struct fixture *fx = fixture_new();
     fx->endpoints = "";
     CHECK_EQ(fixture_run(fx, "completion", NULL), 0);
-    CHECK(strstr(fx->out, " status node switchover history get") != NULL);
+    CHECK(strstr(fx->out, " status node switchover history recover get") != NULL);
     CHECK(strstr(fx->out, "\"node\") words=\"list add remove\"") != NULL);
     CHECK(strstr(fx->out, "\"snapshot\") words=\"save verify\"") != NULL);
     CHECK(strstr(fx->out, "--print-value-only") != NULL);

@@ -27,11 +27,12 @@ static void on_asked(void *ctx, const char *name, const struct hw_form_member *l
     snprintf(k->asked, sizeof k->asked, "%s says %zu: %s %s", name, count, list[0].name, list[0].peer_address);
 }
 
-static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count,
-                   struct hw_error *e)
+static int on_form(void *ctx, uint64_t cluster_id, uint64_t recovery, const struct hw_form_member *members,
+                   size_t count, struct hw_error *e)
 {
     struct kit *k = ctx;
     (void)members;
+    (void)recovery;
     k->forms++;
     return cluster_id == 13 ? hw_error_set(e, HW_ERR_FOREIGN, "an unlucky cluster of %zu", count) : 0;
 }

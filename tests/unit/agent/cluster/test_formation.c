@@ -176,12 +176,13 @@ static void on_formed(void *ctx)
     hw_defer_post(n->rig->loop, &n->over);
 }
 
-static void on_joined(void *ctx, uint64_t cluster_id)
+static void on_joined(void *ctx, uint64_t cluster_id, uint64_t recovery)
 {
     struct node *n = ctx;
     n->joined++;
     n->state = MEMBER;
     n->cluster_id = cluster_id;
+    (void)recovery;
     hw_defer_post(n->rig->loop, &n->over);
 }
 

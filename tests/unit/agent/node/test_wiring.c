@@ -60,7 +60,7 @@ static int form(uint64_t cluster_id, uint64_t own_id, const char *third, struct 
                                   {.id = 33, .name = "n3"}};
     snprintf(m[2].peer_address, sizeof m[2].peer_address, "%s", third);
     memset(e, 0, sizeof *e);
-    return hw_agent_api_ops.form(&a, cluster_id, m, 3, e);
+    return hw_agent_api_ops.form(&a, cluster_id, 0, m, 3, e);
 }
 
 static void a_waiting_node_tells_its_list_and_no_cluster(void)

@@ -28,7 +28,8 @@ static void on_failed(void *ctx, const char *why)
     r->failures++;
 }
 
-static const struct hw_replica_ops replica_ops = {on_started, on_change, on_failed, NULL};
+static const struct hw_replica_ops replica_ops = {
+    .on_started = on_started, .on_change = on_change, .on_failed = on_failed};
 
 static void on_tick(void *ctx)
 {

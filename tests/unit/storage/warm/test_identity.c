@@ -15,7 +15,8 @@
 
 static struct hw_identity forming(void)
 {
-    struct hw_identity id = {.state = HW_IDENTITY_FORMING, .cluster_id = 0xabcull, .raft_id = 2, .member_count = 2};
+    struct hw_identity id = {
+        .state = HW_IDENTITY_FORMING, .cluster_id = 0xabcull, .raft_id = 2, .recovery = 3, .member_count = 2};
     snprintf(id.name, sizeof id.name, "%s", "beta");
     id.members[0].id = 1;
     snprintf(id.members[0].name, sizeof id.members[0].name, "%s", "alpha");
