@@ -50,7 +50,7 @@ struct hw_ctl {
     struct hw_signal *interrupt;
     bool is_interrupted;
     bool is_pool_closed;
-    char hint[256];       /* the next step; empty: the usual one for the code */
+    char hint[320];       /* the next step; empty: the usual one for the code */
     struct hw_buf detail; /* lines under the error: each endpoint and its reason */
 };
 

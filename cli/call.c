@@ -454,6 +454,14 @@ static int write_failed(struct hw_ctl *ctl, unsigned i, bool was_sent, struct hw
 {
     bool is_unknown = was_sent && (e->code == HW_ERR_UNAVAILABLE || e->code == HW_ERR_TIMEOUT ||
                                    e->code == HW_ERR_CANCELLED || e->code == HW_ERR_PROTOCOL);
+    if (e->code == HW_ERR_EXHAUSTED && strstr(e->text, "space exceeded") != NULL) {
+        /* etcd's words for the quota of the state and for a disk alike */
+        hw_ctl_hint(ctl,
+                    "Nothing was written. See what is full with 'hwctl alarm list' and in the agents' logs. A full "
+                    "state: delete keys, then 'hwctl compact REVISION'. A full disk: make room on it. Writes go "
+                    "on by themselves then");
+        e->code = HW_ERR_NOSPACE;
+    }
     if (is_unknown) {
         hw_ctl_hint(ctl, "It may have been applied or not: read it back before you run it again");
         e->code = e->code == HW_ERR_UNAVAILABLE ? HW_ERR_UNKNOWN : e->code;

@@ -172,6 +172,11 @@ static void a_write_goes_on_only_when_surely_not_applied(void)
     CHECK_EQ(fixture_run(fx, "put", "k", "v", NULL), 6);
     CHECK_EQ(fake_route(b, PUT)->calls, 1);
     CHECK(strstr(fx->err, "no space left. ") != NULL);
+    fake_refuse(a, PUT, HW_GRPC_RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded");
+    CHECK_EQ(fixture_run(fx, "put", "k", "v", NULL), 6);
+    CHECK(strstr(fx->err, "database space exceeded. Nothing was written. See what is full with 'hwctl alarm list'") !=
+          NULL);
+    CHECK(strstr(fx->err, "Writes go on by themselves then.") != NULL);
     fixture_free(fx);
 }
 
