@@ -118,7 +118,7 @@ SEEDS ?= 200
 SEED ?= 1
 sim: $(B)/sim ## simulated clusters with seeded faults (SEEDS=how many SEED=first)
 	@$(B)/sim --seeds $(SEEDS) --first $(SEED)
-	@for bug in vote fsync durable ack; do $(B)/sim --canary $$bug --seeds 50 >/dev/null || \
+	@for bug in vote fsync durable ack lease; do $(B)/sim --canary $$bug --seeds 50 >/dev/null || \
 		{ echo "sim: the seeded bug '$$bug' was not found" >&2; exit 1; }; done
 
 # The suites without processes of their own; valgrind is 20 to 50 times slower.
