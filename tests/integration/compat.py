@@ -479,7 +479,8 @@ def txn_probes():
          lambda e: [e.txn(compare(e.key("k"), 0, 0, value="x")), e.txn(compare(e.key("k"), 0, 0, value="x"))])
     add(a, "compare with an unknown target or relation", DIFFERS, "INVALID_ARGUMENT; etcd takes it as one that holds.",
         lambda e: [e.txn(compare(e.key("k"), 0, 9, version=0)), e.txn(compare(e.key("k"), 9, 0, version=0))])
-    add(a, "nested transactions", DIFFERS, "The same but for the inner header, in which etcd leaves the revision out.", lambda e: [e.txn(*then(op("txn", *then(op("put", (1, e.key("in")), (2, "1"))))),
+    add(a, "nested transactions", DIFFERS, "The same but for the inner header, in which etcd leaves the revision out.",
+        lambda e: [e.txn(*then(op("txn", *then(op("put", (1, e.key("in")), (2, "1"))))),
                                                         *otherwise(op("txn"))), e.all()])
     same(a, "the same key put twice", "INVALID_ARGUMENT, also across nested ones", lambda e: [
         e.txn(*then(op("put", (1, e.key("k")), (2, "1")), op("put", (1, e.key("k")), (2, "2")))),
@@ -544,9 +545,11 @@ def watch_probes():
     same(a, "without a key", "means every key", lambda e: len(merged(e.watch(create((1, b"\0"), (2, b"\0")), 1,
                                                                              lambda: e.put("any", "1"), want=2))[1]))
     same(a, "an empty range", "created and cancelled", lambda e: e.watch(create((1, e.key("b")), (2, e.key("a"))), want=1))
-    add(a, "an unknown filter", DIFFERS, "Cancelled with a reason; etcd ignores the filter.", lambda e: e.watch(create((1, e.key("b")), (5, 9)), want=1))
+    add(a, "an unknown filter", DIFFERS, "Cancelled with a reason; etcd ignores the filter.", lambda e: e.watch(create((1,
+        e.key("b")), (5, 9)), want=1))
     same(a, "a request without a kind", "is ignored", lambda e: e.watch(b"", create((1, e.key("b"))), want=1))
-    same(a, "events of one transaction", "", lambda e: merged(e.watch(create((1, e.key()), (2, e.prefix[:-1] + "0")), 1, lambda: e.txn(
+    same(a, "events of one transaction", "", lambda e: merged(e.watch(create((1, e.key()), (2, e.prefix[:-1] + "0")), 1,
+        lambda: e.txn(
         *then(op("put", (1, e.key("a")), (2, "1")), op("put", (1, e.key("b")), (2, "1")))), want=2)))
 
 
@@ -559,7 +562,8 @@ def lease_probes():
     add(a, "LeaseGrant with a TTL of 0, or below", DIFFERS,
         "0 is raised to the least TTL, which follows the election timeout in both; a negative one is refused, where etcd "
         "raises it, too.", lambda e: [lease(e, 0), lease(e, -7, 43)])
-    add(a, "LeaseGrant with a negative id", DIFFERS, "INVALID_ARGUMENT; etcd grants it.", lambda e: e.call("Lease/LeaseGrant", (1, 60), (2, -7)))
+    add(a, "LeaseGrant with a negative id", DIFFERS, "INVALID_ARGUMENT; etcd grants it.",
+        lambda e: e.call("Lease/LeaseGrant", (1, 60), (2, -7)))
     same(a, "LeaseRevoke", "deletes the keys in one revision; NOT_FOUND the second time", lambda e: lease_with_keys(
         e, lambda n: e.call("Lease/LeaseRevoke", (1, n)), lambda n: e.all(), lambda n: e.call("Lease/LeaseRevoke", (1, n))))
     same(a, "LeaseKeepAlive", "", lambda e: lease_with_keys(
@@ -578,10 +582,15 @@ def lease_probes():
 def cluster_probes():
     a = "Cluster"
     same(a, "MemberList", "", learners)
-    add(a, "MemberAdd", ABSENT, "`hwctl node add`: the new node runs first, and becomes a voter by itself when it has caught up.", lambda e: lock(e, "etcdserverpb", "Cluster/MemberAdd", (1, "http://127.0.0.1:1"), (2, 1)))
-    add(a, "MemberUpdate", ABSENT, "A node says its addresses itself: change its configuration.", lambda e: lock(e, "etcdserverpb", "Cluster/MemberUpdate", (1, 4711), (2, "http://127.0.0.1:2")))
-    add(a, "MemberRemove", ABSENT, "`hwctl node remove`, by name.", lambda e: lock(e, "etcdserverpb", "Cluster/MemberRemove", (1, 4711)))
-    add(a, "MemberPromote", ABSENT, "Not needed: roles follow by themselves.", lambda e: lock(e, "etcdserverpb", "Cluster/MemberPromote", (1, 4711)))
+    add(a, "MemberAdd", ABSENT,
+        "`hwctl node add`: the new node runs first, and becomes a voter by itself when it has caught up.",
+            lambda e: lock(e, "etcdserverpb", "Cluster/MemberAdd", (1, "http://127.0.0.1:1"), (2, 1)))
+    add(a, "MemberUpdate", ABSENT, "A node says its addresses itself: change its configuration.", lambda e: lock(e,
+        "etcdserverpb", "Cluster/MemberUpdate", (1, 4711), (2, "http://127.0.0.1:2")))
+    add(a, "MemberRemove", ABSENT, "`hwctl node remove`, by name.", lambda e: lock(e, "etcdserverpb",
+        "Cluster/MemberRemove", (1, 4711)))
+    add(a, "MemberPromote", ABSENT, "Not needed: roles follow by themselves.", lambda e: lock(e, "etcdserverpb",
+        "Cluster/MemberPromote", (1, 4711)))
 
 
 def maintenance_probes():
@@ -589,13 +598,18 @@ def maintenance_probes():
     same(a, "Status", "", status)
     add(a, "Alarm GET", DIFFERS, "The same, with a header, which etcd leaves out.", lambda e: e.call("Maintenance/Alarm"))
     add(a, "Alarm DEACTIVATE", DIFFERS,
-        "Answered as if needed, with a header: alarms go off by themselves when there is room.", lambda e: e.call("Maintenance/Alarm", (1, 2), (3, 1)))
-    add(a, "Alarm ACTIVATE", ABSENT, "Alarms follow the disk and the size of the state.", lambda e: [e.call("Maintenance/Alarm", (1, 1), (2, 1), (3, 2)),
+        "Answered as if needed, with a header: alarms go off by themselves when there is room.",
+            lambda e: e.call("Maintenance/Alarm", (1, 2), (3, 1)))
+    add(a, "Alarm ACTIVATE", ABSENT, "Alarms follow the disk and the size of the state.",
+        lambda e: [e.call("Maintenance/Alarm", (1, 1), (2, 1), (3, 2)),
                                                    e.call("Maintenance/Alarm", (1, 2), (2, 1), (3, 2))][0])
-    add(a, "Alarm with an unknown action", DIFFERS, "INVALID_ARGUMENT; etcd's process ends.", lambda e: e.call("Maintenance/Alarm", (1, 7)))
-    add(a, "Alarm of an unknown kind", DIFFERS, "INVALID_ARGUMENT; etcd ignores it.", lambda e: e.call("Maintenance/Alarm", (1, 2), (3, 7)))
+    add(a, "Alarm with an unknown action", DIFFERS, "INVALID_ARGUMENT; etcd's process ends.",
+        lambda e: e.call("Maintenance/Alarm", (1, 7)))
+    add(a, "Alarm of an unknown kind", DIFFERS, "INVALID_ARGUMENT; etcd ignores it.",
+        lambda e: e.call("Maintenance/Alarm", (1, 2), (3, 7)))
     add(a, "Defragment", DIFFERS,
-        "Nothing stops for it: cleans up in the background. The same, with a header, which etcd leaves out.", lambda e: e.call("Maintenance/Defragment"))
+        "Nothing stops for it: cleans up in the background. The same, with a header, which etcd leaves out.",
+            lambda e: e.call("Maintenance/Defragment"))
     same(a, "Hash", "", lambda e: e.call("Maintenance/Hash"))
     same(a, "HashKV", "of now, and of a revision", lambda e: [fill(e), e.call("Maintenance/HashKV").get("header"),
                                                               e.call("Maintenance/HashKV", (1, e.base + 2)).get("header")])
@@ -618,13 +632,15 @@ def other_probes():
         add(a, method, ABSENT, "No users and roles in this version.", lambda e, m=method, f=fields: auth(e, m, *f))
     a = "Lock and Election"
     add(a, "v3lock Lock, Unlock", ABSENT,
-        "The server-side service only: locks of client libraries (and `etcdctl lock`) are leases, keys and watches, and work.", lambda e: [
+        "The server-side service only: locks of client libraries (and `etcdctl lock`) are leases, keys and watches, "
+        "and work.", lambda e: [
         lock(e, "v3lockpb", "Lock/Lock", (1, e.key("l"))), lock(e, "v3lockpb", "Lock/Unlock", (1, e.key("l")))][0])
     add(a, "v3election Campaign, Leader, Observe, Proclaim, Resign", ABSENT, "As for locks: `etcdctl elect` works.", lambda e: [
         lock(e, "v3electionpb", "Election/Leader", (1, e.key("l")))][0])
     a = "Health, metrics, JSON"
     same(a, "grpc.health.v1.Health/Check", "", lambda e: e.raw("Health/Check", b"", package="grpc.health.v1"))
-    same(a, "GET /health", "for scripts made for etcd; /livez, /readyz, /hot and /warm say more", lambda e: e.http("GET", "/health"))
+    same(a, "GET /health", "for scripts made for etcd; /livez, /readyz, /hot and /warm say more", lambda e: e.http("GET",
+        "/health"))
     same(a, "GET /version", "which of etcd's versions the API is like",
          lambda e: (e.http("GET", "/version")[0], sorted(json.loads(e.http("GET", "/version")[1]))))
     add(a, "GET /metrics", DIFFERS, "Prometheus in both; the names are HotWarm's own (`hotwarm_...`).", metrics)
@@ -638,14 +654,17 @@ def etcdctl_probes():
     elsewhere = lambda e: "run by another test"  # noqa: E731
     same(a, "put, get, del", "test_etcdctl.py compares every flag", steps(
         c("put", "P/a", "1"), c("get", "P/a"), c("del", "P/a"), c("get", "P/a")))
-    same(a, "txn", "also with -i", steps(c("txn", stdin='version("none") = "0"\n\nput P/1 x\n\n\n'), c("txn", "-i", stdin="\n\n\n")))
+    same(a, "txn", "also with -i", steps(c("txn", stdin='version("none") = "0"\n\nput P/1 x\n\n\n'), c("txn", "-i",
+        stdin="\n\n\n")))
     same(a, "compaction", "", lambda e: [e.put("a", "1"), e.etcdctl("compaction", "999999"),
                                          e.etcdctl("compaction", "--physical", str(e.base + 1))[0]])
     same(a, "watch", "test_watch.py has -i, --rev, --prefix, --prev-kv and a command", lambda e: [
         e.put("a", "1"), e.put("a", "2"), deadline(e, "\n2\n", "watch", f"--rev={e.base + 1}", e.key("a")),
         deadline(e, "\n2\n", "watch", "-i", stdin=f"watch --rev={e.base + 1} {e.key('a')}\n")])
-    same(a, "lease grant", "", lambda e: [re.sub("lease ID", "", str(e.etcdctl("lease", "grant", "60"))), e.etcdctl("lease", "grant", "x")[0]])
-    same(a, "lease revoke", "", lambda e: [lease(e), e.etcdctl("lease", "revoke", f"{lease(e)[0]:x}"), e.etcdctl("lease", "revoke", "4d2")])
+    same(a, "lease grant", "", lambda e: [re.sub("lease ID", "", str(e.etcdctl("lease", "grant", "60"))),
+        e.etcdctl("lease", "grant", "x")[0]])
+    same(a, "lease revoke", "", lambda e: [lease(e), e.etcdctl("lease", "revoke", f"{lease(e)[0]:x}"), e.etcdctl("lease",
+        "revoke", "4d2")])
     same(a, "lease timetolive", "", lambda e: [lease(e), re.sub(r"remaining\(\d+s\)", "", str(e.etcdctl(
         "lease", "timetolive", "--keys", f"{lease(e)[0]:x}"))), e.etcdctl("lease", "timetolive", "4d2")])
     same(a, "lease keep-alive", "", lambda e: [lease(e), e.etcdctl("lease", "keep-alive", "--once", f"{lease(e)[0]:x}"),
@@ -655,7 +674,8 @@ def etcdctl_probes():
     same(a, "alarm disarm", "", c("alarm", "disarm"))
     same(a, "defrag", "", c("defrag"))
     same(a, "endpoint health", "", c("endpoint", "health"))
-    same(a, "endpoint status, endpoint hashkv", "", lambda e: [e.etcdctl("endpoint", "status")[0], e.etcdctl("endpoint", "hashkv")[0]])
+    same(a, "endpoint status, endpoint hashkv", "", lambda e: [e.etcdctl("endpoint", "status")[0], e.etcdctl("endpoint",
+        "hashkv")[0]])
     same(a, "member list", "", lambda e: e.etcdctl("member", "list")[0])
     for name, args in (("member add", ("x", "--learner", "--peer-urls=http://127.0.0.1:9")), ("member remove", ("4d2",)),
                        ("member update", ("4d2", "--peer-urls=http://127.0.0.1:9")), ("member promote", ("4d2",))):
