@@ -39,7 +39,7 @@ AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(GEN_OBJ)
 CLI_OBJ := $(call obj,$(CLI_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC))
 
-.PHONY: all deps test unit integration sim demo bench check-asan check-valgrind fuzz tidy fmt install clean help
+.PHONY: all deps test unit integration compat sim demo bench check-asan check-valgrind fuzz tidy fmt install clean help
 .DEFAULT_GOAL := all
 
 all: $(B)/hwagent $(B)/hwctl ## build hwagent and hwctl (needs `make deps` once)
@@ -92,6 +92,10 @@ unit: $(B)/unit ## build and run the unit tests (SUITE=name for one)
 integration: all $(B)/hwload ## real processes and etcdctl (CASE=name for one)
 	@VARIANT=$(VARIANT) python3 tests/integration/run.py $(CASE)
 
+compat: all ## write docs/etcd-compat.md from its table, and compare with a real etcd
+	@python3 tests/integration/compat.py
+	@VARIANT=$(VARIANT) python3 tests/integration/run.py test_compat
+
 # The two commands of the README do their own set-up. Sub-makes, because pkg-config is asked after the installation.
 test: deps ## install what is missing, build, run every test
 	@$(MAKE) --no-print-directory all build/$(VARIANT)/unit build/$(VARIANT)/hwload
@@ -115,7 +119,7 @@ SEEDS ?= 200
 SEED ?= 1
 sim: $(B)/sim ## simulated clusters with seeded faults (SEEDS=how many SEED=first)
 	@$(B)/sim --seeds $(SEEDS) --first $(SEED)
-	@for bug in vote fsync durable ack; do $(B)/sim --canary $$bug --seeds 50 >/dev/null || \
+	@for bug in vote fsync durable ack lease; do $(B)/sim --canary $$bug --seeds 50 >/dev/null || \
 		{ echo "sim: the seeded bug '$$bug' was not found" >&2; exit 1; }; done
 
 # The suites without processes of their own; valgrind is 20 to 50 times slower.

@@ -1,9 +1,11 @@
 /* hwagent: the command line. */
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -88,6 +90,32 @@ static void remove_folder(const char *path)
     if (child > 0) {
         int status;
         waitpid(child, &status, 0);
+    }
+}
+
+/* Files besides connections: libraft's segments, the image, peers, pipes. */
+#define FILES_RESERVE 256u
+
+/* Without files libraft could not write, so connections may not take them all: as many files as the system lets us
+ * have, and no more connections than that carries. */
+static void make_room_for_files(struct hw_config *config)
+{
+    struct rlimit files;
+    uint64_t room;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) {
+        return;
+    }
+    if (files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+        getrlimit(RLIMIT_NOFILE, &files);
+    }
+    room = files.rlim_cur > 2 * FILES_RESERVE ? (files.rlim_cur - FILES_RESERVE) / 2 : FILES_RESERVE / 2;
+    if (config->limits.connections_max > room) { /* of each of the two ports */
+        hw_log_warn("node", "fewer connections than configured: the limit of open files is too low (ulimit -n)",
+                    "open_files=%" PRIu64 " configured=%" PRIu64 " connections_max=%" PRIu64, (uint64_t)files.rlim_cur,
+                    (uint64_t)config->limits.connections_max, room);
+        config->limits.connections_max = room;
     }
 }
 
@@ -186,6 +214,7 @@ int main(int argc, char **argv)
     if (!args.is_check && !args.is_print) {
         options.config_path = args.config;
         hw_log_configure(config.log.level);
+        make_room_for_files(&config);
         rc = hw_err_exit(hw_node_run(&config, &options));
     }
 out:

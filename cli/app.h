@@ -30,6 +30,10 @@ struct hw_ctl_endpoint {
     struct hw_channel *channel; /* NULL: not connected */
     bool is_settled;            /* the first answer of the connection came: up or down */
     int down_status;
+    struct hw_ctl *ctl;
+    uint64_t begun_mono_ms; /* when the connection was begun */
+    bool is_left;           /* behind, by the command under way */
+    struct hw_error why;    /* it was left */
 };
 
 struct hw_ctl {
@@ -39,13 +43,14 @@ struct hw_ctl {
     struct hw_ctl_endpoint endpoints[HW_CTL_ENDPOINTS_MAX];
     unsigned endpoint_count;
     unsigned preferred; /* the endpoint that answered last */
+    bool has_news;      /* a connection came up or went down since this was cleared */
     struct hw_loop *loop;
     struct hw_pool *resolver;
     struct hw_timer *alarm;
     struct hw_signal *interrupt;
     bool is_interrupted;
     bool is_pool_closed;
-    char hint[256];       /* the next step; empty: the usual one for the code */
+    char hint[320];       /* the next step; empty: the usual one for the code */
     struct hw_buf detail; /* lines under the error: each endpoint and its reason */
 };
 

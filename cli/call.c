@@ -37,6 +37,7 @@ static void on_up(void *ctx)
 {
     struct hw_ctl_endpoint *ep = ctx;
     ep->is_settled = true;
+    ep->ctl->has_news = true;
     ep->down_status = 0;
 }
 
@@ -44,6 +45,7 @@ static void on_down(void *ctx, int status)
 {
     struct hw_ctl_endpoint *ep = ctx;
     ep->is_settled = true;
+    ep->ctl->has_news = true;
     ep->down_status = status;
 }
 
@@ -76,26 +78,44 @@ static const char *down_text(int status)
     }
 }
 
-int hw_ctl_connect(struct hw_ctl *ctl, unsigned i, uint64_t wait_ms, struct hw_error *e)
+static int begin(struct hw_ctl *ctl, unsigned i, struct hw_error *e)
 {
     static const struct hw_channel_ops ops = {on_up, on_down};
     struct hw_ctl_endpoint *ep = &ctl->endpoints[i];
     struct hw_rpc_limits limits;
-    int rc = hw_ctl_start(ctl, e);
-    if (rc != 0 || (ep->channel != NULL && hw_channel_is_up(ep->channel))) {
-        return rc;
-    }
+    int rc;
     hw_ctl_drop(ctl, i);
     hw_rpc_limits_default(&limits);
     limits.message_bytes_max = HW_CTL_MESSAGE_BYTES_MAX;
+    ep->ctl = ctl;
     ep->is_settled = false;
     ep->down_status = 0;
+    ep->begun_mono_ms = hw_mono_ms();
     rc = hw_channel_new(ctl->loop, ctl->resolver, ep->address, &limits, &ops, ep, &ep->channel);
     if (rc != 0) {
         ep->channel = NULL;
         return hw_error_set(e, rc, "%s", hw_err_text(rc));
     }
     hw_channel_keep(ep->channel);
+    return 0;
+}
+
+static int silent_for(uint64_t ms, struct hw_error *e)
+{
+    return hw_error_set(e, HW_ERR_CONNECT, "no connection within %llu ms", (unsigned long long)ms);
+}
+
+int hw_ctl_connect(struct hw_ctl *ctl, unsigned i, uint64_t wait_ms, struct hw_error *e)
+{
+    struct hw_ctl_endpoint *ep = &ctl->endpoints[i];
+    int rc = hw_ctl_start(ctl, e);
+    if (rc != 0 || (ep->channel != NULL && hw_channel_is_up(ep->channel))) {
+        return rc;
+    }
+    rc = begin(ctl, i, e);
+    if (rc != 0) {
+        return rc;
+    }
     rc = hw_ctl_wait(ctl, &ep->is_settled, wait_ms);
     if (rc == 0 && hw_channel_is_up(ep->channel)) {
         return 0;
@@ -104,10 +124,112 @@ int hw_ctl_connect(struct hw_ctl *ctl, unsigned i, uint64_t wait_ms, struct hw_e
     if (rc == HW_ERR_CANCELLED) {
         return hw_error_set(e, rc, "interrupted");
     }
-    if (rc == HW_ERR_TIMEOUT) {
-        return hw_error_set(e, HW_ERR_CONNECT, "no connection within %llu ms", (unsigned long long)wait_ms);
+    return rc == HW_ERR_TIMEOUT ? silent_for(wait_ms, e)
+                                : hw_error_set(e, HW_ERR_CONNECT, "%s", down_text(ep->down_status));
+}
+
+/* ---- the race ---- */
+
+void hw_ctl_race_again(struct hw_ctl *ctl)
+{
+    for (unsigned i = 0; i < ctl->endpoint_count; i++) {
+        struct hw_ctl_endpoint *ep = &ctl->endpoints[i];
+        ep->is_left = false;
+        if (ep->channel != NULL && ep->is_settled && !hw_channel_is_up(ep->channel)) {
+            hw_ctl_drop(ctl, i); /* it waits before it tries again; the command does not */
+        }
     }
-    return hw_error_set(e, HW_ERR_CONNECT, "%s", down_text(ep->down_status));
+}
+
+void hw_ctl_leave(struct hw_ctl *ctl, unsigned i, const struct hw_error *e)
+{
+    ctl->endpoints[i].is_left = true;
+    ctl->endpoints[i].why = *e;
+    hw_ctl_drop(ctl, i);
+}
+
+void hw_ctl_say_left(struct hw_ctl *ctl)
+{
+    for (unsigned k = 0; k < ctl->endpoint_count; k++) {
+        const struct hw_ctl_endpoint *ep = &ctl->endpoints[(ctl->preferred + k) % ctl->endpoint_count];
+        if (ep->is_left) {
+            hw_buf_printf(&ctl->detail, "  %s: %s\n", ep->address, hw_error_text(&ep->why));
+        }
+    }
+}
+
+/* Look at all connections, begin the next one when it is its turn. 1: there is a winner; 0: wait until *turn_ms;
+ * HW_ERR_CONNECT: nobody is left. */
+static int race_step(struct hw_ctl *ctl, uint64_t *turn_ms, unsigned *winner)
+{
+    bool is_pending = false;
+    uint64_t now_ms = hw_mono_ms();
+    *turn_ms = 0;
+    for (unsigned k = 0; k < ctl->endpoint_count; k++) {
+        unsigned i = (ctl->preferred + k) % ctl->endpoint_count;
+        struct hw_ctl_endpoint *ep = &ctl->endpoints[i];
+        struct hw_error why = {0};
+        if (ep->is_left) {
+            continue;
+        }
+        if (ep->channel == NULL && now_ms < *turn_ms) {
+            continue;
+        }
+        if (ep->channel == NULL && begin(ctl, i, &why) != 0) {
+            hw_ctl_leave(ctl, i, &why);
+        } else if (hw_channel_is_up(ep->channel)) {
+            *winner = i;
+            return 1;
+        } else if (ep->is_settled) {
+            hw_error_set(&why, HW_ERR_CONNECT, "%s", down_text(ep->down_status));
+            hw_ctl_leave(ctl, i, &why);
+        } else {
+            uint64_t next_ms = ep->begun_mono_ms + HW_CTL_RACE_MS;
+            *turn_ms = next_ms > *turn_ms ? next_ms : *turn_ms;
+            is_pending = true;
+        }
+    }
+    return is_pending ? 0 : HW_ERR_CONNECT;
+}
+
+static void leave_the_silent(struct hw_ctl *ctl)
+{
+    for (unsigned i = 0; i < ctl->endpoint_count; i++) {
+        struct hw_ctl_endpoint *ep = &ctl->endpoints[i];
+        struct hw_error why = {0};
+        if (!ep->is_left && ep->channel != NULL) {
+            silent_for(hw_mono_ms() - ep->begun_mono_ms, &why);
+            hw_ctl_leave(ctl, i, &why);
+        }
+    }
+}
+
+int hw_ctl_race(struct hw_ctl *ctl, uint64_t wait_ms, unsigned *winner, struct hw_error *e)
+{
+    uint64_t end_ms = hw_mono_ms() + wait_ms;
+    int rc = hw_ctl_start(ctl, e);
+    while (rc == 0) {
+        uint64_t turn_ms;
+        uint64_t now_ms;
+        ctl->has_news = false;
+        rc = race_step(ctl, &turn_ms, winner);
+        if (rc == 1) {
+            return 0;
+        }
+        if (rc != 0) {
+            return hw_error_set(e, rc, "no endpoint could be reached");
+        }
+        now_ms = hw_mono_ms();
+        if (now_ms >= end_ms) {
+            leave_the_silent(ctl);
+            return hw_error_set(e, HW_ERR_CONNECT, "no connection within %llu ms", (unsigned long long)wait_ms);
+        }
+        /* Past its turn, only news or the end can change anything. */
+        turn_ms = turn_ms > now_ms && turn_ms < end_ms ? turn_ms : end_ms;
+        rc = hw_ctl_wait(ctl, &ctl->has_news, turn_ms - now_ms);
+        rc = rc == HW_ERR_TIMEOUT ? 0 : rc;
+    }
+    return rc == HW_ERR_CANCELLED ? hw_error_set(e, rc, "interrupted") : rc;
 }
 
 /* ---- one call ---- */
@@ -301,18 +423,9 @@ bool hw_ctl_may_go_on(const struct hw_ctl_method *method, bool was_sent, int cod
     return false;
 }
 
-struct reason {
-    const char *address;
-    struct hw_error e;
-};
-
-static int no_endpoint_answered(struct hw_ctl *ctl, const struct reason *reasons, unsigned count, bool was_reached,
-                                struct hw_error *e)
+static int no_endpoint_answered(struct hw_ctl *ctl, int code, bool was_reached, struct hw_error *e)
 {
-    int code = reasons[count - 1].e.code;
-    for (unsigned k = 0; k < count; k++) {
-        hw_buf_printf(&ctl->detail, "  %s: %s\n", reasons[k].address, hw_error_text(&reasons[k].e));
-    }
+    hw_ctl_say_left(ctl);
     if (ctl->hint[0] == '\0') {
         hw_ctl_hint(ctl, "%s",
                     was_reached ? "Look at 'hwctl status' and at the logs of these agents:"
@@ -323,10 +436,32 @@ static int no_endpoint_answered(struct hw_ctl *ctl, const struct reason *reasons
                         was_reached ? "could answer" : "could be reached");
 }
 
+/* What the answer cost: endpoints that failed, and those that were silent for so long that another was asked. */
+static void note_skipped(struct hw_ctl *ctl)
+{
+    for (unsigned k = 0; k < ctl->endpoint_count; k++) {
+        const struct hw_ctl_endpoint *ep = &ctl->endpoints[(ctl->preferred + k) % ctl->endpoint_count];
+        uint64_t waited_ms = ep->channel != NULL ? hw_mono_ms() - ep->begun_mono_ms : 0;
+        if (ep->is_left) {
+            hw_ctl_note(ctl, "skipped %s: %s", ep->address, hw_error_text(&ep->why));
+        } else if (ep->channel != NULL && !hw_channel_is_up(ep->channel) && waited_ms >= HW_CTL_RACE_MS) {
+            hw_ctl_note(ctl, "skipped %s: no connection within %llu ms", ep->address, (unsigned long long)waited_ms);
+        }
+    }
+}
+
 static int write_failed(struct hw_ctl *ctl, unsigned i, bool was_sent, struct hw_error *e)
 {
     bool is_unknown = was_sent && (e->code == HW_ERR_UNAVAILABLE || e->code == HW_ERR_TIMEOUT ||
                                    e->code == HW_ERR_CANCELLED || e->code == HW_ERR_PROTOCOL);
+    if (e->code == HW_ERR_EXHAUSTED && strstr(e->text, "space exceeded") != NULL) {
+        /* etcd's words for the quota of the state and for a disk alike */
+        hw_ctl_hint(ctl,
+                    "Nothing was written. See what is full with 'hwctl alarm list' and in the agents' logs. A full "
+                    "state: delete keys, then 'hwctl compact REVISION'. A full disk: make room on it. Writes go "
+                    "on by themselves then");
+        e->code = HW_ERR_NOSPACE;
+    }
     if (is_unknown) {
         hw_ctl_hint(ctl, "It may have been applied or not: read it back before you run it again");
         e->code = e->code == HW_ERR_UNAVAILABLE ? HW_ERR_UNKNOWN : e->code;
@@ -334,47 +469,64 @@ static int write_failed(struct hw_ctl *ctl, unsigned i, bool was_sent, struct hw
     return hw_error_wrap(e, "%s", ctl->endpoints[i].address);
 }
 
+static unsigned count_in_race(const struct hw_ctl *ctl)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < ctl->endpoint_count; i++) {
+        n += !ctl->endpoints[i].is_left;
+    }
+    return n;
+}
+
+/* Packed already. One endpoint after the other, as each gets a connection. */
+static int unary_anywhere(struct hw_ctl *ctl, const struct hw_ctl_method *method, struct hw_slice request,
+                          ProtobufCMessage **response, struct hw_error *e)
+{
+    uint64_t end_ms = hw_mono_ms() + ctl->settings.timeout_ms;
+    bool was_reached = false;
+    int code = HW_ERR_UNAVAILABLE;
+    hw_ctl_race_again(ctl);
+    for (;;) {
+        uint64_t now_ms = hw_mono_ms();
+        uint64_t left_ms = now_ms < end_ms ? end_ms - now_ms : 1;
+        bool was_sent;
+        unsigned i;
+        int rc = hw_ctl_race(ctl, left_ms, &i, e);
+        if (rc == HW_ERR_CONNECT) {
+            return no_endpoint_answered(ctl, code, was_reached, e);
+        }
+        if (rc != 0) {
+            return rc;
+        }
+        now_ms = hw_mono_ms();
+        left_ms = now_ms < end_ms ? end_ms - now_ms : 1;
+        if (!method->is_write) {
+            left_ms = left_ms / count_in_race(ctl) + 1; /* an endpoint may be silent: leave time for the others */
+        }
+        rc = unary_try(ctl, i, method, request, left_ms, left_ms, &was_sent, response, e);
+        was_reached = was_reached || was_sent;
+        if (rc == 0) {
+            note_skipped(ctl);
+            ctl->preferred = i;
+            return 0;
+        }
+        if (!hw_ctl_may_go_on(method, was_sent, rc, e->text)) {
+            return write_failed(ctl, i, method->is_write && was_sent, e);
+        }
+        code = rc;
+        hw_ctl_leave(ctl, i, e);
+    }
+}
+
 int hw_ctl_unary(struct hw_ctl *ctl, const struct hw_ctl_method *method, const ProtobufCMessage *request,
                  ProtobufCMessage **response, struct hw_error *e)
 {
-    struct reason *reasons = calloc(HW_CTL_ENDPOINTS_MAX, sizeof *reasons);
     struct hw_buf packed = {0};
-    uint64_t end_ms = hw_mono_ms() + ctl->settings.timeout_ms;
-    unsigned failed = 0;
-    bool was_reached = false;
-    int rc = reasons != NULL ? hw_ctl_pack(request, &packed, e) : hw_error_set(e, HW_ERR_NOMEM, "out of memory");
+    int rc = hw_ctl_pack(request, &packed, e);
     *response = NULL;
-    for (unsigned n = 0; rc == 0 && n < ctl->endpoint_count; n++) {
-        unsigned i = (ctl->preferred + n) % ctl->endpoint_count;
-        uint64_t now_ms = hw_mono_ms();
-        uint64_t left_ms = now_ms < end_ms ? end_ms - now_ms : 1;
-        uint64_t share_ms = left_ms / (ctl->endpoint_count - n);
-        bool was_sent;
-        struct hw_error *why = &reasons[failed].e;
-        share_ms = share_ms > 0 ? share_ms : 1;
-        reasons[failed].address = ctl->endpoints[i].address;
-        rc = unary_try(ctl, i, method, hw_buf_slice(&packed), method->is_write ? left_ms : share_ms, share_ms,
-                       &was_sent, response, why);
-        was_reached = was_reached || was_sent;
-        if (rc == 0) {
-            ctl->preferred = i;
-            break;
-        }
-        if (!hw_ctl_may_go_on(method, was_sent, rc, why->text)) {
-            *e = *why;
-            rc = write_failed(ctl, i, method->is_write && was_sent, e);
-            break;
-        }
-        failed++;
-        rc = 0;
+    if (rc == 0) {
+        rc = unary_anywhere(ctl, method, hw_buf_slice(&packed), response, e);
     }
-    if (rc == 0 && *response == NULL) {
-        rc = no_endpoint_answered(ctl, reasons, failed, was_reached, e);
-    }
-    for (unsigned k = 0; *response != NULL && k < failed; k++) {
-        hw_ctl_note(ctl, "skipped %s: %s", reasons[k].address, hw_error_text(&reasons[k].e));
-    }
-    free(reasons);
     hw_buf_free(&packed);
     return rc;
 }

@@ -9,6 +9,8 @@
 #include "proto/health.pb-c.h"
 #include "proto/hotwarm.pb-c.h"
 
+#define HEALTH_PAUSE_MS 100
+
 static const struct hw_ctl_method hash_method = {.path = "/etcdserverpb.Maintenance/HashKV",
                                                  .response = &etcdserverpb__hash_kvresponse__descriptor};
 static const struct hw_ctl_method health_method = {.path = "/grpc.health.v1.Health/Check",
@@ -207,23 +209,37 @@ static int health_print(struct hw_ctl *ctl, const struct health_row *rows, struc
     return 0;
 }
 
-HW_CTL_RUN(health)
+/* How many do not serve; HW_ERR_CANCELLED. */
+static int health_round(struct hw_ctl *ctl, struct health_row *rows)
 {
-    struct health_row rows[HW_CTL_ENDPOINTS_MAX];
-    unsigned bad = 0;
-    int rc;
-    (void)args;
-    memset(rows, 0, sizeof rows);
+    int bad = 0;
+    memset(rows, 0, HW_CTL_ENDPOINTS_MAX * sizeof rows[0]);
     for (unsigned i = 0; i < ctl->endpoint_count; i++) {
         health_ask(ctl, i, &rows[i]);
         if (ctl->is_interrupted) {
-            return hw_error_set(e, HW_ERR_CANCELLED, "interrupted");
+            return HW_ERR_CANCELLED;
         }
         bad += !rows[i].is_serving;
     }
+    return bad;
+}
+
+HW_CTL_RUN(health)
+{
+    struct health_row rows[HW_CTL_ENDPOINTS_MAX];
+    uint64_t end_ms = hw_mono_ms() + 1000 * (uint64_t)hw_ctl_number(args, "wait", 0);
+    int bad = health_round(ctl, rows);
+    int rc;
+    while (bad > 0 && hw_mono_ms() < end_ms) {
+        bad = hw_ctl_wait(ctl, NULL, HEALTH_PAUSE_MS);
+        bad = bad == HW_ERR_TIMEOUT ? health_round(ctl, rows) : bad;
+    }
+    if (bad < 0) {
+        return hw_error_set(e, bad, "interrupted");
+    }
     rc = health_print(ctl, rows, e);
     if (rc == 0 && bad > 0) {
-        rc = hw_error_set(e, HW_ERR_UNAVAILABLE, "%u of %u endpoints do not serve", bad, ctl->endpoint_count);
+        rc = hw_error_set(e, HW_ERR_UNAVAILABLE, "%d of %u endpoints do not serve", bad, ctl->endpoint_count);
     }
     return rc;
 }

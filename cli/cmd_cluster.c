@@ -147,12 +147,17 @@ HW_CTL_RUN(node_add)
     Hotwarm__V1__NodeAddRequest q = HOTWARM__V1__NODE_ADD_REQUEST__INIT;
     char host[256];
     char port[16];
+    int rc;
     q.name = (char *)hw_ctl_word(args, 0);
     q.peer_address = (char *)hw_ctl_word(args, 1);
     if (hw_address_split(q.peer_address, host, sizeof host, port, sizeof port, e) != 0) {
         return hw_error_wrap(e, "PEER_ADDRESS \"%s\"", q.peer_address);
     }
-    return node_change(ctl, &add_method, &q.base, q.name, "added", e);
+    rc = node_change(ctl, &add_method, &q.base, q.name, "added", e);
+    if (rc == HW_ERR_EXISTS) {
+        hw_ctl_hint(ctl, "See who is there with 'hwctl node list'");
+    }
+    return rc;
 }
 
 HW_CTL_RUN(node_remove)

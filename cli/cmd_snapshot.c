@@ -89,6 +89,10 @@ static int all_streams(struct save *s, struct hw_error *e)
     unsigned endpoint = ctl->preferred;
     bool has_begun = false;
     int rc;
+    hw_ctl_race_again(ctl);
+    if (hw_ctl_race(ctl, ctl->settings.timeout_ms, &endpoint, e) != 0) {
+        endpoint = ctl->preferred; /* whose reason is as good as any */
+    }
     for (;;) {
         uint64_t before = s->file.offset;
         uint64_t token = s->file.token;

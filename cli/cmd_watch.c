@@ -170,12 +170,9 @@ static int on_message(void *ctx, struct hw_slice message, struct hw_error *e)
 static int watch_on(struct watch *w, unsigned i, struct hw_error *e)
 {
     Etcdserverpb__WatchRequest q = ETCDSERVERPB__WATCH_REQUEST__INIT;
-    int rc = hw_ctl_connect(w->ctl, i, w->ctl->settings.timeout_ms, e);
+    int rc;
     w->is_created = false;
     w->is_cancelled = false;
-    if (rc != 0) {
-        return rc;
-    }
     w->create.start_revision = w->next;
     q.request_union_case = ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST;
     q.create_request = &w->create;
@@ -190,34 +187,43 @@ static bool may_go_on(int rc)
            rc == HW_ERR_PROTOCOL || rc == HW_ERR_EXHAUSTED || rc == HW_ERR_CANCELLED;
 }
 
+/* One endpoint until it is lost; 0: try another. */
+static int watch_one(struct watch *w, unsigned i, struct hw_error *e)
+{
+    struct hw_ctl *ctl = w->ctl;
+    int rc = watch_on(w, i, e);
+    if (ctl->is_interrupted || hw_ctl_is_out_closed(ctl) || !may_go_on(rc)) {
+        return hw_error_wrap(e, "%s", ctl->endpoints[i].address);
+    }
+    if (w->is_created) {
+        hw_ctl_note(ctl, "watch: lost %s: %s; going on from revision %lld", ctl->endpoints[i].address, hw_error_text(e),
+                    (long long)w->next);
+        hw_ctl_race_again(ctl); /* the others may be back; this one comes last */
+    }
+    hw_ctl_leave(ctl, i, e);
+    return 0;
+}
+
 /* Until Ctrl-C, until nobody reads, or until the server says no. */
 static int watch_all(struct watch *w, struct hw_error *e)
 {
     struct hw_ctl *ctl = w->ctl;
-    unsigned failed = 0;
-    for (unsigned i = ctl->preferred;; i = (i + 1) % ctl->endpoint_count) {
-        int rc = watch_on(w, i, e);
-        if (ctl->is_interrupted || hw_ctl_is_out_closed(ctl)) {
-            return 0;
+    int rc;
+    hw_ctl_race_again(ctl);
+    do {
+        unsigned i;
+        rc = hw_ctl_race(ctl, ctl->settings.timeout_ms, &i, e);
+        if (rc == 0) {
+            rc = watch_one(w, i, e);
+        } else if (rc == HW_ERR_CONNECT && w->was_created) {
+            hw_ctl_race_again(ctl);
+            rc = hw_ctl_wait(ctl, NULL, PAUSE_MS) == HW_ERR_CANCELLED ? HW_ERR_CANCELLED : 0;
+        } else if (rc == HW_ERR_CONNECT) {
+            hw_ctl_say_left(ctl);
+            rc = hw_error_set(e, HW_ERR_UNAVAILABLE, "no endpoint could be watched");
         }
-        if (!may_go_on(rc)) {
-            return hw_error_wrap(e, "%s", ctl->endpoints[i].address);
-        }
-        failed = w->is_created ? 0 : failed + 1;
-        if (!w->was_created) {
-            hw_buf_printf(&ctl->detail, "  %s: %s\n", ctl->endpoints[i].address, hw_error_text(e));
-            if (failed == ctl->endpoint_count) {
-                return hw_error_set(e, HW_ERR_UNAVAILABLE, "no endpoint could be watched");
-            }
-        } else if (failed <= 1) {
-            hw_ctl_note(ctl, "watch: lost %s: %s; going on from revision %lld", ctl->endpoints[i].address,
-                        hw_error_text(e), (long long)w->next);
-        }
-        hw_ctl_drop(ctl, i);
-        if (failed > 0 && failed % ctl->endpoint_count == 0 && hw_ctl_wait(ctl, NULL, PAUSE_MS) == HW_ERR_CANCELLED) {
-            return 0;
-        }
-    }
+    } while (rc == 0);
+    return ctl->is_interrupted || hw_ctl_is_out_closed(ctl) ? 0 : rc;
 }
 
 HW_CTL_RUN(watch)

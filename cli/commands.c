@@ -394,9 +394,11 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .name = "health",
         .arguments = "",
         .help = "Ask every endpoint whether it serves",
-        .details = "Exit 3 when one does not. --timeout holds for each endpoint.\n",
+        .details = "Exit 3 when one does not. --timeout holds for each endpoint.\n"
+                   "An endpoint serves when its node has its state and knows a hot node.\n",
         .json = "endpoints   [{endpoint, status, took_ms, error}]\n",
-        .examples = EXAMPLES("health", "health --endpoints a:2379,b:2379 --timeout 500"),
+        .flags = FLAGS(NUMBER("wait", "S", 1, 86400, "until all serve, at most this many seconds")),
+        .examples = EXAMPLES("health", "health --endpoints a:2379,b:2379 --timeout 500", "health --wait 30"),
         .run = hw_ctl_run_health,
     },
     {

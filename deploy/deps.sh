@@ -12,7 +12,8 @@ RAFT_MIN=0.22
 packages_build=(gcc make pkg-config libc6-dev libuv1-dev libsqlite3-dev libnghttp2-dev libhttp-parser-dev
     libyaml-dev libjansson-dev libprotobuf-c-dev protobuf-c-compiler libxxhash-dev uthash-dev
     libsmartcols-dev zlib1g-dev libbsd-dev)
-packages_test=(libcunit1-dev etcd-client curl jq python3 valgrind clang libclang-rt-14-dev clang-format iproute2 procps)
+packages_test=(libcunit1-dev etcd-client curl jq python3 valgrind clang libclang-rt-14-dev clang-format iproute2 procps
+    python3-etcd3 faketime)
 # Names that differ between releases: the first that the release knows is taken.
 alternatives_test=("libclang-rt-14-dev libclang-rt-19-dev libclang-rt-dev")
 

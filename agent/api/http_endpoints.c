@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/api/api_impl.h"
 #include "agent/api/status.h"
@@ -153,7 +154,41 @@ static void handle_version(void *ctx, struct hw_http_req *req)
                          api->config.node_name));
 }
 
+/* ---- as etcd answers them ---- */
+
+static void handle_health(void *ctx, struct hw_http_req *req)
+{
+    const char *why;
+    bool is_ready = hw_api_is_ready(ctx, &why);
+    hw_http_reply(req, is_ready ? 200 : 503, JSON_TYPE,
+                  hw_slice_str(is_ready ? "{\"health\":\"true\"}" : "{\"health\":\"false\"}"), NULL);
+}
+
+static void handle_etcd_version(void *ctx, struct hw_http_req *req)
+{
+    (void)ctx;
+    reply_json(req, 200, json_pack("{s:s, s:s}", "etcdserver", HW_ETCD_VERSION, "etcdcluster", HW_ETCD_VERSION));
+}
+
 /* ---- text ---- */
+
+/* By the name that Prometheus' own libraries use: `etcdctl check datascale` and dashboards look for it. */
+static void render_memory(struct hw_buf *body)
+{
+    unsigned long pages;
+    FILE *f = fopen("/proc/self/statm", "re"); /* of the kernel's memory: nothing that could wait for a disk */
+    if (f == NULL) {
+        return;
+    }
+    if (fscanf(f, "%*u %lu", &pages) == 1) {
+        hw_buf_printf(body,
+                      "# HELP process_resident_memory_bytes Resident memory size in bytes.\n"
+                      "# TYPE process_resident_memory_bytes gauge\n"
+                      "process_resident_memory_bytes %lu\n",
+                      pages * (unsigned long)sysconf(_SC_PAGESIZE));
+    }
+    fclose(f);
+}
 
 static void handle_metrics(void *ctx, struct hw_http_req *req)
 {
@@ -161,6 +196,7 @@ static void handle_metrics(void *ctx, struct hw_http_req *req)
     struct hw_buf body;
     hw_buf_init(&body);
     hw_metrics_render(api->metrics, &body);
+    render_memory(&body);
     if (body.failed) {
         reply_error(req, 503, "out of memory");
     } else {
@@ -177,6 +213,8 @@ static void handle_root(void *ctx, struct hw_http_req *req)
                                "  /readyz      200 while this node can serve\n"
                                "  /hot         200 while this node is hot\n"
                                "  /warm        200 while this node can serve and is not hot\n"
+                               "  /health      as etcd answers it\n"
+                               "  /version     as etcd answers it\n"
                                "  /metrics     Prometheus\n"
                                "  /v1/status   all nodes, JSON (?local=true: only this one)\n"
                                "  /v1/version  versions, JSON\n";
@@ -196,6 +234,8 @@ void hw_http_endpoints_add(struct hw_api *api)
         {"GET", "/readyz", handle_readyz, api},
         {"GET", "/hot", handle_hot, api},
         {"GET", "/warm", handle_warm, api},
+        {"GET", "/health", handle_health, api},
+        {"GET", "/version", handle_etcd_version, api},
         {"GET", "/metrics", handle_metrics, api},
         {"GET", "/v1/status", handle_status, api},
         {"GET", "/v1/version", handle_version, api},

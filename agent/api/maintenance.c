@@ -189,6 +189,11 @@ static void handle_alarm(struct hw_exchange *x)
     if (request == NULL) {
         return;
     }
+    if ((unsigned)request->action > ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE ||
+        (unsigned)request->alarm > ETCDSERVERPB__ALARM_TYPE__CORRUPT) {
+        hw_exchange_fail(x, HW_GRPC_INVALID_ARGUMENT, "an alarm request has an action or a kind that is not known");
+        return;
+    }
     if (request->action == ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE) {
         hw_exchange_fail(x, HW_GRPC_UNIMPLEMENTED,
                          "alarms cannot be set by hand: they follow the disk and the size of the state");

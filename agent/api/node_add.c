@@ -28,6 +28,7 @@ struct addition {
     Hotwarm__V1__HelloResponse *hello;
     Hotwarm__V1__FormResponse *form;
     int status; /* of the join */
+    bool was_member;
     enum hw_grpc call_status;
     char call_text[256];
 };
@@ -56,8 +57,8 @@ static void succeed(struct addition *a)
 {
     Hotwarm__V1__NodeResponse m = HOTWARM__V1__NODE_RESPONSE__INIT;
     char text[HW_NODE_NAME_MAX + HW_ADDRESS_MAX + 128];
-    snprintf(text, sizeof text, "node %s at %s was added; it becomes a voter when it has caught up", a->join.node.name,
-             a->join.node.peer_address);
+    snprintf(text, sizeof text, "node %s at %s %s; it becomes a voter when it has caught up", a->join.node.name,
+             a->join.node.peer_address, a->was_member ? "is a member already" : "was added");
     m.id = a->join.node.id;
     m.text = text;
     hw_exchange_ok_message(a->x, &m.base);
@@ -129,12 +130,41 @@ static void on_joined(struct hw_join *j, int status)
     hw_defer_post(a->x->api->loop, &a->defer);
 }
 
+static bool is_member(struct hw_api *api, uint64_t id, enum hw_role *role)
+{
+    struct hw_member members[HW_MEMBERS_MAX];
+    size_t count = hw_consensus_members(hw_replica_consensus(api->replica), members, HW_MEMBERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (members[i].id == id) {
+            *role = members[i].role;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void join(struct addition *a)
+{
+    enum hw_role role = HW_ROLE_SPARE;
+    int rc;
+    a->was_member = is_member(a->x->api, a->join.node.id, &role);
+    if (a->was_member && role == HW_ROLE_VOTER && a->hello->cluster_id != 0) {
+        fail(a, HW_GRPC_ALREADY_EXISTS, "it is a voter of this cluster already: ", "nothing was changed");
+        return;
+    }
+    a->stage = JOIN;
+    a->join.done = on_joined;
+    rc = hw_cluster_join(a->x->api->cluster, &a->join);
+    if (rc != 0) {
+        on_joined(&a->join, rc);
+    }
+}
+
 static void after_hello(struct addition *a)
 {
     struct hw_api *api = a->x->api;
     const Hotwarm__V1__HelloResponse *m = a->hello;
     struct hw_node *node = &a->join.node;
-    int rc;
     if (a->call_status != HW_GRPC_OK || m == NULL) {
         fail(a, HW_GRPC_FAILED_PRECONDITION, "nobody answers there: ", a->call_text);
     } else if (strcmp(m->name, node->name) != 0) {
@@ -151,12 +181,7 @@ static void after_hello(struct addition *a)
     } else {
         node->id = m->id;
         snprintf(node->client_address, sizeof node->client_address, "%s", m->client_address);
-        a->stage = JOIN;
-        a->join.done = on_joined;
-        rc = hw_cluster_join(api->cluster, &a->join);
-        if (rc != 0) {
-            on_joined(&a->join, rc);
-        }
+        join(a);
     }
 }
 

@@ -240,6 +240,17 @@ class Etcdctl(ClusterTest):
         self.out(hot, "put", "after-the-move", "1")
 
 
+class CheckPerf(ClusterTest):
+    def test_check_perf(self):
+        """A minute of 150 writes a second. What it says of latencies is about this machine's disk and neighbours."""
+        code, out, err = run("etcdctl", "--endpoints", self.cluster.endpoints(), "check", "perf", "--load", "s", env=ENV,
+                             timeout=100)
+        self.assertIn("PASS: Throughput", out, err)
+        self.assertNotIn("FAIL: too many errors", out)
+        self.assertEqual(code, 0 if "FAIL" not in out else 1)
+        self.assertEqual(self.ok(self.cluster.etcdctl("get", "/etcdctl-check-perf/", "--prefix")), "")  # it cleans up
+
+
 class RealEtcd(unittest.TestCase):
     """The same script to a real etcd and to a node of each tier: every field of every answer but the identities."""
 

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import time
 
 import h2
 from base import HWCTL, PATIENCE, ClusterTest, assert_converged, free_ports, run, switchover, wait_for
@@ -120,6 +121,30 @@ class Hwctl(ClusterTest):
                            (("node", "add"), 2), (("node", "add", "n9", "127.0.0.1:1"), 4),
                            (("node", "frobnicate"), 2)):
             self.ctl(*args, code=code)
+
+    def test_node_add_of_a_voter_changes_nothing(self):
+        before = self.ask("node", "list")["nodes"]
+        for n in self.cluster.nodes:
+            err = self.ctl("node", "add", n.name, n.peer, code=4)
+            self.assertIn("it is a voter of this cluster already: nothing was changed", err)
+            self.assertIn("hwctl node list", err)
+        strip = lambda rows: sorted((r["name"], r["id"], r["role"]) for r in rows)  # noqa: E731
+        self.assertEqual(strip(self.ask("node", "list")["nodes"]), strip(before))
+
+    def test_a_frozen_endpoint_costs_a_moment(self):
+        hot, frozen = self.cluster.hot(), self.cluster.warm()
+        other = next(n for n in self.cluster.nodes if n not in (hot, frozen))
+        frozen.process.send_signal(signal.SIGSTOP)
+        try:
+            for args in (("put", "frozen", "1"), ("get", "frozen"), ("status",)):
+                began = time.monotonic()
+                self.ctl(*args, endpoints=f"{frozen.client},{other.client}")
+                took = time.monotonic() - began
+                # status also asks the frozen node how it is
+                self.assertLess(took, (3.0 if args[0] == "status" else 1.0) * PATIENCE, args)
+        finally:
+            frozen.process.send_signal(signal.SIGCONT)
+        assert_converged(self, self.cluster.nodes)
 
     # ---- keys ----
 

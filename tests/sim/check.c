@@ -51,17 +51,34 @@ void check_leader(struct server *v, uint64_t term)
     c->leaders[term] = v->id;
 }
 
-/* The state's hash at an index: of the last command at or below it. False when nobody was seen there. */
-static bool known_hash(const struct checks *c, uint64_t index, uint64_t *hash)
+/* What is true of the state at an index: of the last command at or below it. */
+static const struct truth *known(const struct checks *c, uint64_t index)
 {
+    static const struct truth nothing;
     for (uint64_t i = index; i > 0; i--) {
         if (i < c->truth_cap && c->truth[i].entry_hash != 0) {
-            *hash = c->truth[i].state_hash;
-            return true;
+            return &c->truth[i];
         }
     }
-    *hash = 0;
-    return true;
+    return &nothing;
+}
+
+#define LEASE_KEYS 128
+
+uint64_t check_leases(struct hw_hot *hot)
+{
+    struct hw_lease_view view = {.id = INT64_MIN};
+    uint64_t hash = 0;
+    while (hw_hot_lease_next(hot, view.id, &view) == 0) {
+        struct hw_key_name *keys[LEASE_KEYS];
+        size_t n = hw_hot_lease_keys(hot, view.id, NULL, keys, LEASE_KEYS);
+        int64_t facts[] = {view.id, view.ttl_s, view.remaining_s, (int64_t)view.key_count, (int64_t)n};
+        hash = XXH3_64bits_withSeed(facts, sizeof facts, hash);
+        for (size_t i = 0; i < n; i++) {
+            hash = XXH3_64bits_withSeed(keys[i]->data, keys[i]->len, hash);
+        }
+    }
+    return hash;
 }
 
 static void check_command(struct server *v, uint64_t index, uint64_t term, struct hw_slice entry, uint64_t epoch_before,
@@ -106,6 +123,9 @@ void check_entry(struct server *v, uint64_t index, uint64_t term, struct hw_slic
     if (is_applied && t->entry_hash != 0 && t->state_hash != hw_hot_hash(v->hot)) {
         sim_fail(v->sim, "server %u has another state than others at %llu", v->at, ULL(index));
     }
+    if (is_applied && t->entry_hash != 0 && t->lease_hash != check_leases(v->hot)) {
+        sim_fail(v->sim, "server %u has other leases than others at %llu", v->at, ULL(index));
+    }
     if (!is_applied && t->entry_hash == 0) {
         sim_fail(v->sim, "server %u skips entry %llu, which no server ever applied", v->at, ULL(index));
     }
@@ -113,6 +133,7 @@ void check_entry(struct server *v, uint64_t index, uint64_t term, struct hw_slic
     if (t->entry_hash == 0) {
         t->entry_hash = hash;
         t->state_hash = hw_hot_hash(v->hot);
+        t->lease_hash = check_leases(v->hot);
         sim_trace(v->sim, v->at, "committed", index, t->state_hash);
     }
     c->index_max = index > c->index_max ? index : c->index_max;
@@ -145,6 +166,9 @@ void check_done(struct op *op, int status)
     case 0:
         fate->fate = FATE_ACKED;
         s->stats.acked++;
+        s->stats.grants += op->kind == OP_GRANT && op->result.code == 0;
+        s->stats.attached += op->kind == OP_LEASED && op->result.code == 0;
+        s->stats.revoked += op->kind == OP_REVOKE && op->result.code == 0;
         s->stats.compactions += op->kind == OP_COMPACT && op->result.code == 0;
         if (fate->index == 0 || fate->index != op->proposal.index) {
             sim_fail(s, "command %llu was acknowledged at %llu and applied at %llu", ULL(op->id),
@@ -215,12 +239,15 @@ void check_state(struct server *v, const char *when)
     struct checks *c = &v->sim->checks;
     const char *problem = hw_hot_check(v->hot);
     uint64_t applied = hw_hot_applied(v->hot);
-    uint64_t hash;
+    const struct truth *t = known(c, applied);
     if (problem != NULL) {
         sim_fail(v->sim, "server %u %s: %s", v->at, when, problem);
     }
-    if (known_hash(c, applied, &hash) && hash != hw_hot_hash(v->hot)) {
+    if (t->state_hash != hw_hot_hash(v->hot)) {
         sim_fail(v->sim, "server %u %s: the state at %llu is not the one that was there", v->at, when, ULL(applied));
+    }
+    if (t->lease_hash != check_leases(v->hot)) {
+        sim_fail(v->sim, "server %u %s: the leases at %llu are not those that were there", v->at, when, ULL(applied));
     }
     for (size_t i = 0; i < c->ack_count; i++) {
         const struct ack *a = &c->acks[i];

@@ -9,7 +9,19 @@ struct server;
 
 /* ---- clients ---- */
 
-enum op_kind { OP_PUT, OP_TXN, OP_DELETE, OP_COMPACT, OP_EVENT, OP_NODE, OP_ACQUIRE };
+enum op_kind {
+    OP_PUT,
+    OP_TXN,
+    OP_DELETE,
+    OP_COMPACT,
+    OP_EVENT,
+    OP_NODE,
+    OP_ACQUIRE,
+    OP_GRANT,
+    OP_LEASED, /* a put that attaches its key */
+    OP_REVOKE,
+    OP_REMAINING
+};
 struct op {
     struct hw_proposal proposal;
     struct hw_result result;
@@ -32,6 +44,7 @@ struct fate {
 struct truth {
     uint64_t entry_hash; /* 0: no command here, or not seen yet */
     uint64_t state_hash;
+    uint64_t lease_hash;
 };
 struct ack {
     uint64_t index;
@@ -60,5 +73,7 @@ void check_done(struct op *op, int status);
 /* The whole state against what is known. */
 void check_state(struct server *v, const char *when);
 uint64_t check_content(struct hw_hot *hot);
+/* All leases with their keys. */
+uint64_t check_leases(struct hw_hot *hot);
 
 #endif

@@ -21,6 +21,7 @@ void image_free(struct image *m)
     free(m->versions);
     free(m->nodes);
     free(m->events);
+    free(m->leases);
     image_init(m);
 }
 
@@ -61,6 +62,39 @@ static void set_nodes(struct image *m, const struct hw_node *nodes, size_t count
     m->node_count = count;
 }
 
+static size_t lease_place(const struct image *m, int64_t id)
+{
+    size_t i = 0;
+    while (i < m->lease_count && m->leases[i].id < id) {
+        i++;
+    }
+    return i;
+}
+
+static void set_lease(struct image *m, const struct hw_lease_record *r)
+{
+    size_t i = lease_place(m, r->id);
+    bool is_there = i < m->lease_count && m->leases[i].id == r->id;
+    if (r->is_gone && is_there) {
+        memmove(m->leases + i, m->leases + i + 1, (m->lease_count - i - 1) * sizeof *r);
+        m->lease_count--;
+    } else if (!r->is_gone && !is_there) {
+        m->leases = grow(m->leases, m->lease_count + 1, sizeof *r);
+        memmove(m->leases + i + 1, m->leases + i, (m->lease_count - i) * sizeof *r);
+        m->lease_count++;
+    }
+    if (!r->is_gone) {
+        m->leases[i] = *r;
+    }
+}
+
+static void set_leases(struct image *m, const struct hw_lease_record *leases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        set_lease(m, &leases[i]);
+    }
+}
+
 void image_apply(struct image *m, const struct hw_cut *cut)
 {
     if (cut->applied <= m->counters.applied) {
@@ -77,6 +111,7 @@ void image_apply(struct image *m, const struct hw_cut *cut)
     };
     add_versions(m, cut->versions, cut->version_count);
     add_events(m, cut->events, cut->event_count);
+    set_leases(m, cut->leases, cut->lease_count);
     if (cut->nodes_changed) {
         set_nodes(m, cut->nodes, cut->node_count);
     }
@@ -89,6 +124,7 @@ void image_copy(struct image *to, const struct image *from)
     add_versions(to, from->versions, from->version_count);
     add_events(to, from->events, from->event_count);
     set_nodes(to, from->nodes, from->node_count);
+    set_leases(to, from->leases, from->lease_count);
 }
 
 static int by_key_and_revision(const void *x, const void *y)
@@ -122,6 +158,11 @@ struct hw_hot *image_load(struct sim *s, struct image *m)
     }
     for (size_t i = 0; i < m->event_count && rc == 0; i++) {
         rc = hw_hot_load_event(hot, &m->events[i]);
+    }
+    for (size_t i = 0; i < m->lease_count && rc == 0; i++) {
+        struct hw_lease_record r = m->leases[i];
+        r.remaining_s = s->options->canary == CANARY_LEASE ? 0 : r.remaining_s;
+        rc = hw_hot_load_lease(hot, &r);
     }
     if (rc == 0) {
         rc = hw_hot_load_finish(hot, &m->counters, &e);

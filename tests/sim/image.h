@@ -2,7 +2,7 @@
 #ifndef HW_SIM_IMAGE_H
 #define HW_SIM_IMAGE_H
 
-#include "storage/hot/hot.h"
+#include "storage/hot/lease.h"
 
 struct sim;
 
@@ -15,6 +15,8 @@ struct image {
     size_t node_count;
     struct hw_event *events;
     size_t event_count;
+    struct hw_lease_record *leases; /* by rising id, those that exist */
+    size_t lease_count;
 };
 void image_init(struct image *m);
 void image_free(struct image *m);

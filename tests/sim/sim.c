@@ -18,8 +18,11 @@
 #define REPLAY_EVERY 50
 
 static struct sim sim;
-static const char *const canaries[] = {
-    [CANARY_VOTE] = "vote", [CANARY_FSYNC] = "fsync", [CANARY_DURABLE] = "durable", [CANARY_ACK] = "ack"};
+static const char *const canaries[] = {[CANARY_VOTE] = "vote",
+                                       [CANARY_FSYNC] = "fsync",
+                                       [CANARY_DURABLE] = "durable",
+                                       [CANARY_ACK] = "ack",
+                                       [CANARY_LEASE] = "lease"};
 
 /* libraft leaks the entry of a membership change that it refuses. */
 const char *__lsan_default_suppressions(void);
@@ -133,7 +136,7 @@ int main(int argc, char **argv)
     unsigned missing;
     if (!parse(argc, argv, &seeds, &first, &options)) {
         fprintf(stderr, "usage: sim [--seeds N] [--first S] [--steps K] [--verbose] "
-                        "[--canary vote|fsync|durable|ack]\n");
+                        "[--canary vote|fsync|durable|ack|lease]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -55,6 +55,9 @@
     X(wipes, "disks lost", true)                      \
     X(changes, "membership changes", true)            \
     X(compactions, "compactions", true)               \
+    X(grants, "leases granted", true)                 \
+    X(attached, "keys attached to leases", true)      \
+    X(revoked, "leases revoked", true)                \
     X(checkpoints, "checkpoints", true)
 
 struct sim_stats {
@@ -71,7 +74,8 @@ enum canary {
     CANARY_VOTE,    /* a crash forgets the vote */
     CANARY_FSYNC,   /* a crash loses entries that were reported written */
     CANARY_DURABLE, /* a manifest is stored before its image */
-    CANARY_ACK      /* what a leader has proposed is called applied */
+    CANARY_ACK,     /* what a leader has proposed is called applied */
+    CANARY_LEASE    /* an image forgets a lease's remaining time */
 };
 
 struct sim_options {

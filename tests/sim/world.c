@@ -118,6 +118,12 @@ static int encode(struct op *op, struct hw_cmd *cmd)
     return rc != 0 ? rc : hw_cmd_encode(cmd, &op->proposal.entry);
 }
 
+/* Few ids, so that they meet: grants of one in use, puts and revocations of one that is gone. */
+static int64_t any_lease(struct sim *s)
+{
+    return 1 + (int64_t)sim_below(s, 12);
+}
+
 static int encode_keys(struct op *op)
 {
     struct sim *s = op->server->sim;
@@ -126,7 +132,9 @@ static int encode_keys(struct op *op)
     struct hw_compare compare = {.target = HW_CMP_VERSION, .result = HW_CMP_GREATER};
     snprintf(op->key, sizeof op->key, "k%03llu", (unsigned long long)sim_below(s, s->key_count));
     snprintf(op->value, sizeof op->value, "v%llu", (unsigned long long)op->id);
-    ops[0].put = (struct hw_put){.key = hw_slice_str(op->key), .value = hw_slice_str(op->value)};
+    ops[0].put = (struct hw_put){.key = hw_slice_str(op->key),
+                                 .value = hw_slice_str(op->value),
+                                 .lease = op->kind == OP_LEASED ? any_lease(s) : 0};
     ops[1].put = (struct hw_put){.key = hw_slice_str("counter"), .value = hw_slice_str(op->value)};
     if (op->kind == OP_DELETE) {
         ops[0] = (struct hw_op){.type = HW_OP_DELETE, .del = {.key = hw_slice_str(op->key)}};
@@ -147,11 +155,28 @@ static int encode_op(struct op *op)
     struct server *v = op->server;
     struct hw_cmd cmd = {.type = HW_CMD_EVENT};
     struct hw_consensus_view view;
+    struct hw_lease_remaining remaining;
     switch (op->kind) {
     case OP_PUT:
     case OP_TXN:
     case OP_DELETE:
+    case OP_LEASED:
         return encode_keys(op);
+    case OP_GRANT:
+        cmd.type = HW_CMD_LEASE_GRANT;
+        cmd.grant.id = any_lease(v->sim);
+        cmd.grant.ttl_s = 1 + (int64_t)sim_below(v->sim, 100);
+        break;
+    case OP_REVOKE:
+        cmd.type = HW_CMD_LEASE_REVOKE;
+        cmd.revoke = any_lease(v->sim);
+        break;
+    case OP_REMAINING:
+        cmd.type = HW_CMD_LEASE_CHECKPOINT;
+        remaining = (struct hw_lease_remaining){any_lease(v->sim), (int64_t)sim_below(v->sim, 50)};
+        cmd.checkpoint.leases = &remaining;
+        cmd.checkpoint.count = 1;
+        break;
     case OP_COMPACT:
         cmd.type = HW_CMD_COMPACT;
         cmd.compact = 1 + (hw_rev)sim_below(v->sim, (uint64_t)hw_hot_revision(v->hot));
@@ -198,8 +223,17 @@ bool op_propose(struct server *v, enum op_kind kind)
 
 static enum op_kind any_kind(struct sim *s)
 {
+    static const struct {
+        enum op_kind kind;
+        unsigned below;
+    } shares[] = {{OP_PUT, 45},    {OP_LEASED, 57},    {OP_TXN, 71},     {OP_DELETE, 82}, {OP_GRANT, 88},
+                  {OP_REVOKE, 91}, {OP_REMAINING, 93}, {OP_COMPACT, 95}, {OP_EVENT, 98},  {OP_NODE, 100}};
     uint64_t n = sim_below(s, 100);
-    return n < 65 ? OP_PUT : n < 80 ? OP_TXN : n < 92 ? OP_DELETE : n < 94 ? OP_COMPACT : n < 97 ? OP_EVENT : OP_NODE;
+    unsigned i = 0;
+    while (n >= shares[i].below) {
+        i++;
+    }
+    return shares[i].kind;
 }
 
 /* Bursts, so that several leave together: group commit. A leader that was cut off still believes in itself. */
@@ -253,7 +287,8 @@ static void compare_all(struct sim *s, const char *when)
     for (unsigned i = 0; i < s->server_count && !s->has_failed; i++) {
         check_state(&s->servers[i], when);
         if (hw_hot_hash(s->servers[i].hot) != hw_hot_hash(s->servers[0].hot) ||
-            check_content(s->servers[i].hot) != check_content(s->servers[0].hot)) {
+            check_content(s->servers[i].hot) != check_content(s->servers[0].hot) ||
+            check_leases(s->servers[i].hot) != check_leases(s->servers[0].hot)) {
             sim_fail(s, "servers 0 and %u differ %s", i, when);
         }
     }

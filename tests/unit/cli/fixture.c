@@ -10,12 +10,28 @@
 #include "tests/unit/hw_test.h"
 
 static const char *const paths[] = {
-    "/etcdserverpb.KV/Range",       "/etcdserverpb.KV/Put",         "/etcdserverpb.KV/DeleteRange",
-    "/etcdserverpb.KV/Txn",         "/etcdserverpb.KV/Compact",     "/etcdserverpb.Maintenance/HashKV",
-    "/grpc.health.v1.Health/Check", "/hotwarm.v1.Admin/Status",     "/hotwarm.v1.Admin/NodeList",
-    "/hotwarm.v1.Admin/NodeAdd",    "/hotwarm.v1.Admin/NodeRemove", "/hotwarm.v1.Admin/Switchover",
-    "/hotwarm.v1.Admin/History",    "/hotwarm.v1.Admin/Snapshot",   "/hotwarm.v1.Admin/Query",
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/Put",
+    "/etcdserverpb.KV/DeleteRange",
+    "/etcdserverpb.KV/Txn",
+    "/etcdserverpb.KV/Compact",
+    "/etcdserverpb.Maintenance/HashKV",
+    "/grpc.health.v1.Health/Check",
+    "/hotwarm.v1.Admin/Status",
+    "/hotwarm.v1.Admin/NodeList",
+    "/hotwarm.v1.Admin/NodeAdd",
+    "/hotwarm.v1.Admin/NodeRemove",
+    "/hotwarm.v1.Admin/Switchover",
+    "/hotwarm.v1.Admin/History",
+    "/hotwarm.v1.Admin/Snapshot",
+    "/hotwarm.v1.Admin/Query",
     "/hotwarm.v1.Admin/Version",
+    "/etcdserverpb.Watch/Watch",
+    "/etcdserverpb.Lease/LeaseGrant",
+    "/etcdserverpb.Lease/LeaseRevoke",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    "/etcdserverpb.Lease/LeaseLeases",
 };
 
 static char *no_env(const char *name)

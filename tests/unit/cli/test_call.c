@@ -68,6 +68,57 @@ static void a_read_leaves_a_silent_endpoint_in_time(void)
     fixture_free(fx);
 }
 
+static void a_frozen_first_endpoint_costs_a_moment(void)
+{
+    struct fixture *fx = fixture_new();
+    struct fake *frozen = fake_new_mute(fx);
+    struct fake *b = fake_new(fx);
+    uint64_t start_ms = hw_mono_ms();
+    uint64_t took_ms;
+    char skipped[200];
+    reply_range(b, "x");
+    reply_put(b);
+    CHECK_EQ(fixture_run(fx, "get", "k", NULL), 0); /* with the default deadline of 5 s */
+    took_ms = hw_mono_ms() - start_ms;
+    CHECK(took_ms >= HW_CTL_RACE_MS && took_ms < 1000);
+    snprintf(skipped, sizeof skipped, "hwctl: skipped %s: no connection within ", fake_address(frozen));
+    CHECK(strstr(fx->err, skipped) == fx->err);
+    CHECK_EQ(fixture_run(fx, "put", "k", "v", "-q", NULL), 0);
+    CHECK_STR(fx->err, "");
+    CHECK(hw_mono_ms() - start_ms < 2000);
+    fixture_free(fx);
+}
+
+static void the_first_endpoint_wins_when_it_is_well(void)
+{
+    struct fixture *fx = fixture_new();
+    struct fake *a = fake_new(fx);
+    struct fake *b = fake_new(fx);
+    reply_range(a, "a");
+    reply_range(b, "b");
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(fixture_run(fx, "get", "k", "--print-value-only", NULL), 0);
+        CHECK_STR(fx->out, "a\n");
+    }
+    CHECK_STR(fx->err, "");
+    CHECK_EQ(fake_route(b, RANGE)->calls, 0);
+    fixture_free(fx);
+}
+
+static void all_frozen_are_listed_when_time_is_over(void)
+{
+    struct fixture *fx = fixture_new();
+    struct fake *a = fake_new_mute(fx);
+    struct fake *b = fake_new_mute(fx);
+    uint64_t start_ms = hw_mono_ms();
+    CHECK_EQ(fixture_run(fx, "put", "k", "v", "--timeout", "400", NULL), 3);
+    CHECK(hw_mono_ms() - start_ms >= 400 && hw_mono_ms() - start_ms < 1500);
+    CHECK(strstr(fx->err, "no endpoint could be reached") != NULL);
+    CHECK(strstr(fx->err, fake_address(a)) != NULL && strstr(fx->err, fake_address(b)) != NULL);
+    CHECK(strstr(fx->err, "may have been applied") == NULL);
+    fixture_free(fx);
+}
+
 static void when_none_answers_all_are_listed(void)
 {
     struct fixture *fx = fixture_new();
@@ -121,6 +172,11 @@ static void a_write_goes_on_only_when_surely_not_applied(void)
     CHECK_EQ(fixture_run(fx, "put", "k", "v", NULL), 6);
     CHECK_EQ(fake_route(b, PUT)->calls, 1);
     CHECK(strstr(fx->err, "no space left. ") != NULL);
+    fake_refuse(a, PUT, HW_GRPC_RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded");
+    CHECK_EQ(fixture_run(fx, "put", "k", "v", NULL), 6);
+    CHECK(strstr(fx->err, "database space exceeded. Nothing was written. See what is full with 'hwctl alarm list'") !=
+          NULL);
+    CHECK(strstr(fx->err, "Writes go on by themselves then.") != NULL);
     fixture_free(fx);
 }
 
@@ -231,8 +287,9 @@ static void a_watch_outlives_an_outage(void)
 }
 
 HW_SUITE(cli_call, HW_CASE(a_read_skips_dead_and_unavailable_endpoints),
-         HW_CASE(a_read_leaves_a_silent_endpoint_in_time), HW_CASE(when_none_answers_all_are_listed),
-         HW_CASE(the_deadline_holds_against_silence), HW_CASE(a_write_goes_on_only_when_surely_not_applied),
-         HW_CASE(statuses_become_exit_codes), HW_CASE(an_answer_of_another_kind_is_refused),
-         HW_CASE(the_rule_of_failing_over), HW_CASE(an_interrupt_ends_a_call_and_a_watch),
-         HW_CASE(a_watch_outlives_an_outage))
+         HW_CASE(a_read_leaves_a_silent_endpoint_in_time), HW_CASE(a_frozen_first_endpoint_costs_a_moment),
+         HW_CASE(the_first_endpoint_wins_when_it_is_well), HW_CASE(all_frozen_are_listed_when_time_is_over),
+         HW_CASE(when_none_answers_all_are_listed), HW_CASE(the_deadline_holds_against_silence),
+         HW_CASE(a_write_goes_on_only_when_surely_not_applied), HW_CASE(statuses_become_exit_codes),
+         HW_CASE(an_answer_of_another_kind_is_refused), HW_CASE(the_rule_of_failing_over),
+         HW_CASE(an_interrupt_ends_a_call_and_a_watch), HW_CASE(a_watch_outlives_an_outage))

@@ -137,6 +137,9 @@ static void node_add_checks_the_address_and_reports(void)
     CHECK_STR(q->name, "d");
     CHECK_STR(q->peer_address, "10.0.0.4:2380");
     hotwarm__v1__node_add_request__free_unpacked(q, NULL);
+    fake_refuse(f, "/hotwarm.v1.Admin/NodeAdd", HW_GRPC_ALREADY_EXISTS, "it is a voter of this cluster already");
+    CHECK_EQ(fixture_run(fx, "node", "add", "d", "10.0.0.4:2380", NULL), 4);
+    CHECK(strstr(fx->err, "a voter of this cluster already. See who is there with 'hwctl node list'.") != NULL);
     fake_refuse(f, "/hotwarm.v1.Admin/NodeRemove", HW_GRPC_FAILED_PRECONDITION, "d is hot");
     CHECK_EQ(fixture_run(fx, "node", "remove", "d", NULL), 4);
     CHECK(strstr(fx->err, "hwctl: node remove: ") == fx->err && strstr(fx->err, "d is hot") != NULL);
@@ -222,6 +225,26 @@ static void health_fails_when_one_does_not_serve(void)
     fixture_free(fx);
 }
 
+static void health_waits_until_all_serve(void)
+{
+    struct fixture *fx = fixture_new();
+    struct fake *a = fake_new(fx);
+    struct fake_route *route = fake_route(a, "/grpc.health.v1.Health/Check");
+    Grpc__Health__V1__HealthCheckResponse r = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__INIT;
+    r.status = GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING;
+    fake_reply(a, "/grpc.health.v1.Health/Check", &r.base);
+    fake_refuse(a, "/grpc.health.v1.Health/Check", HW_GRPC_UNAVAILABLE, "loading");
+    route->fail_calls = 3;
+    CHECK_EQ(fixture_run(fx, "health", "--wait", "20", NULL), 0);
+    CHECK_EQ(route->calls, 4);
+    CHECK(strstr(fx->out, "serving") != NULL);
+    CHECK_STR(fx->err, "");
+    fx->endpoints = DEAD_ADDRESS;
+    CHECK_EQ(fixture_run(fx, "health", "--wait", "1", NULL), 3);
+    CHECK(strstr(fx->out, "down") != NULL);
+    fixture_free(fx);
+}
+
 static void version_needs_no_cluster(void)
 {
     struct fixture *fx = fixture_new();
@@ -272,4 +295,5 @@ HW_SUITE(cli_cluster, HW_CASE(status_is_one_line_a_node), HW_CASE(status_without
          HW_CASE(status_json_has_stable_names), HW_CASE(node_list_shows_ids_and_addresses),
          HW_CASE(node_add_checks_the_address_and_reports), HW_CASE(switchover_and_history_are_told),
          HW_CASE(hash_compares_at_one_revision), HW_CASE(health_fails_when_one_does_not_serve),
-         HW_CASE(version_needs_no_cluster), HW_CASE(sql_asks_the_next_node_when_one_refuses))
+         HW_CASE(health_waits_until_all_serve), HW_CASE(version_needs_no_cluster),
+         HW_CASE(sql_asks_the_next_node_when_one_refuses))
