@@ -95,7 +95,7 @@ static int on_begin(struct hw_replica *r, const Hotwarm__V1__SnapshotBegin *m)
         return hw_error_set(&b->e, HW_ERR_UNAVAILABLE,
                             "the peer's image is at log index %" PRIu64 ", %" PRIu64 " is needed", m->index, b->index);
     }
-    if (b->token != m->token || m->size < b->received_bytes) {
+    if (b->token != m->token || m->size < b->received_bytes + b->pending.len) {
         start_over(b);
     }
     b->token = m->token;
