@@ -39,7 +39,8 @@ AGENT_OBJ := $(call obj,$(AGENT_SRC)) $(GEN_OBJ)
 CLI_OBJ := $(call obj,$(CLI_SRC))
 UNIT_OBJ := $(call obj,$(UNIT_SRC))
 
-.PHONY: all deps test unit integration compat sim demo bench check-asan check-valgrind fuzz tidy fmt install clean help
+.PHONY: all deps test unit integration compat sim demo bench check-asan check-valgrind fuzz fuzz-seeds \
+	tidy fmt install clean help
 .DEFAULT_GOAL := all
 
 all: $(B)/hwagent $(B)/hwctl ## build hwagent and hwctl (needs `make deps` once)
@@ -142,12 +143,26 @@ bench: deps ## HotWarm beside etcd on this machine, in one run (ARGS="--trials 2
 # One program per decoder of foreign bytes; a found input is kept in build/fuzz and named.
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 20
-fuzz: ## run every fuzzer for FUZZ_SECONDS seconds
+JOBS ?= 1
+fuzz: ## run every fuzzer for FUZZ_SECONDS seconds, JOBS at once (FUZZERS="fuzz_x fuzz_y" for some)
 	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang $(FUZZERS:%=build/fuzz/%)
-	@tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZERS)
+	@JOBS=$(JOBS) tests/fuzz/run.sh $(FUZZ_SECONDS) $(FUZZERS)
 
-build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libhw.a
-	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+fuzz-seeds: ## make the fuzzers' first inputs anew, and keep of all that was found what covers more (tests/fuzz/corpus)
+	@$(MAKE) --no-print-directory VARIANT=fuzz CC=clang build/fuzz/seeds $(FUZZERS:%=build/fuzz/%)
+	@tests/fuzz/keep.sh $(FUZZERS)
+
+build/fuzz/seeds: build/fuzz/obj/tests/fuzz/seeds.o build/fuzz/libhw.a
+	@$(CC) $(LDFLAGS) -fsanitize=fuzzer-no-link -o $@ $^ $(LIBS)
+
+.SECONDARY: $(FUZZERS:%=build/fuzz/obj/tests/fuzz/%.o)
+build/fuzz/fuzz_%: build/fuzz/obj/tests/fuzz/fuzz_%.o build/fuzz/libctl.a build/fuzz/libhw.a
+	@$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS) -lsmartcols
+
+# An archive, so that a fuzzer takes only what it names.
+build/fuzz/libctl.a: $(CLI_OBJ)
+	@rm -f $@
+	@$(AR) rcs $@ $^
 
 tidy: ## style checks of the tree, and their canaries
 	@python3 tests/tidy/tidy.py

@@ -235,6 +235,64 @@ static void message_free(struct raft_message *m)
     }
 }
 
+/* Of an entry of the log; 0: it is not there any more, or not yet. */
+static raft_term term_of(const struct raft *r, raft_index index)
+{
+    const struct raft_trail *t = &r->trail;
+    if (index == t->snapshot.index) {
+        return t->snapshot.term;
+    }
+    for (unsigned i = t->front; index > t->offset && i != t->back; i = (i + 1) % t->size) {
+        if (index <= t->records[i].index) {
+            return t->records[i].term;
+        }
+    }
+    return 0;
+}
+
+/* A leader whose log has another entry where we have a committed one: a node that was given another one's files, or an
+ * old copy of its own. No way leads on from there. libraft, on its way to saying so, frees the entries twice; and a
+ * snapshot like that takes it back behind what was applied. */
+static bool has_other_entry(struct hw_consensus *c, raft_id leader, raft_index index, raft_term theirs)
+{
+    raft_term ours = term_of(c->raft, index);
+    if (index == 0 || index > raft_commit_index(c->raft) || ours == 0 || ours == theirs) {
+        return false;
+    }
+    consensus_fail(c,
+                   "entry %llu was committed here in term %llu, but node %llu, which leads, has it from term %llu: the "
+                   "data folder of one of the two is not its own or is an old copy; move it away and let that node "
+                   "join again",
+                   (unsigned long long)index, (unsigned long long)ours, (unsigned long long)leader,
+                   (unsigned long long)theirs);
+    return true;
+}
+
+static bool has_other_history(struct hw_consensus *c, const struct raft_message *m)
+{
+    const struct raft_append_entries *a = &m->append_entries;
+    raft_index commit = raft_commit_index(c->raft);
+    if (c->put.state != PUT_IDLE && c->put.trailing == 0) {
+        return false; /* the log is not ours yet */
+    }
+    if (m->type == RAFT_INSTALL_SNAPSHOT) {
+        const struct raft_install_snapshot *s = &m->install_snapshot;
+        return s->term >= raft_current_term(c->raft) && has_other_entry(c, m->server_id, s->last_index, s->last_term);
+    }
+    if (a->term < raft_current_term(c->raft)) {
+        return false; /* libraft rejects it */
+    }
+    if (has_other_entry(c, m->server_id, a->prev_log_index, a->prev_log_term)) {
+        return true;
+    }
+    for (unsigned i = 0; i < a->n_entries && a->prev_log_index < commit && i < commit - a->prev_log_index; i++) {
+        if (has_other_entry(c, m->server_id, a->prev_log_index + 1 + i, a->entries[i].term)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_acceptable(struct hw_consensus *c, const struct raft_message *m)
 {
     struct hw_slice manifest;
@@ -263,7 +321,7 @@ static bool is_acceptable(struct hw_consensus *c, const struct raft_message *m)
         }
         c->put.leader_id = m->server_id;
     }
-    return true;
+    return (m->type != RAFT_APPEND_ENTRIES && m->type != RAFT_INSTALL_SNAPSHOT) || !has_other_history(c, m);
 }
 
 /* What every leader's log holds up to our commit index is what ours holds (Leader Completeness, dissertation 3.6.3). So

@@ -1,9 +1,10 @@
-/* The loop and its streams in memory, for fuzz targets: what agent/rpc and agent/http use of agent/loop, without
- * sockets, threads or real time. Defines those functions, so exactly one file of a program includes it, and the
- * program is linked without agent/loop.
+/* The loop, its streams and pools in memory, for fuzz targets: what the agent uses of agent/loop, without sockets,
+ * threads or real time. Defines those functions, so exactly one file of a program includes it, and the program is
+ * linked without most of agent/loop.
  *
  * seam_turn ends a turn: deferred functions run, closed streams end. A stream that is `is_stuck` keeps what is written
- * to it, as a peer does that never reads.
+ * to it, as a peer does that never reads. Connections that the program opens wait until seam_connected is called for
+ * them. Pools take only jobs that seam_takes_job accepts, which run at the end of the turn; otherwise they are full.
  */
 #ifndef HW_FUZZ_RPC_SEAM_H
 #define HW_FUZZ_RPC_SEAM_H
@@ -15,11 +16,20 @@
 #include "agent/loop/loop.h"
 #include "agent/loop/stream.h"
 
+#define SEAM_CONNECTS_MAX 64
+
 struct hw_loop {
     uint64_t now_ms;
     TAILQ_HEAD(, hw_defer) posted;
     TAILQ_HEAD(, hw_timer) timers;
     TAILQ_HEAD(, hw_stream) streams;
+    struct hw_connect *connects[SEAM_CONNECTS_MAX]; /* under way */
+    bool is_cancelled[SEAM_CONNECTS_MAX];
+};
+
+struct hw_listener {
+    hw_accept_fn on_accept;
+    void *ctx;
 };
 
 struct hw_timer {
@@ -37,6 +47,7 @@ struct hw_stream {
     struct hw_loop *loop;
     const struct hw_stream_ops *ops;
     void *ctx;
+    struct hw_buf unread;
     size_t queued;
     bool is_stuck;
     bool is_paused;
@@ -45,7 +56,10 @@ struct hw_stream {
     int status;
 };
 
-static struct hw_loop *seam_loop_new(void)
+static bool (*seam_takes_job)(const struct hw_job *job); /* NULL: none */
+static STAILQ_HEAD(, hw_job) seam_jobs = STAILQ_HEAD_INITIALIZER(seam_jobs);
+
+static inline struct hw_loop *seam_loop_new(void)
 {
     struct hw_loop *loop = calloc(1, sizeof *loop);
     hw_assert(loop != NULL);
@@ -56,7 +70,7 @@ static struct hw_loop *seam_loop_new(void)
     return loop;
 }
 
-static struct hw_stream *seam_stream_new(struct hw_loop *loop)
+static inline struct hw_stream *seam_stream_new(struct hw_loop *loop)
 {
     struct hw_stream *s = calloc(1, sizeof *s);
     hw_assert(s != NULL);
@@ -65,13 +79,13 @@ static struct hw_stream *seam_stream_new(struct hw_loop *loop)
     return s;
 }
 
-static struct hw_stream *seam_stream_alive(const struct hw_loop *loop)
+static inline struct hw_stream *seam_stream_alive(const struct hw_loop *loop)
 {
     struct hw_stream *s = TAILQ_FIRST(&loop->streams);
     return s != NULL && !s->is_ending ? s : NULL;
 }
 
-static void seam_end(struct hw_stream *s, int status)
+static inline void seam_end(struct hw_stream *s, int status)
 {
     if (!s->is_ending) {
         s->is_ending = true;
@@ -79,7 +93,7 @@ static void seam_end(struct hw_stream *s, int status)
     }
 }
 
-static void seam_drain(struct hw_stream *s)
+static inline void seam_drain(struct hw_stream *s)
 {
     s->queued = 0;
     if (s->was_high && !s->is_ending) {
@@ -88,7 +102,7 @@ static void seam_drain(struct hw_stream *s)
     }
 }
 
-static void seam_run_posted(struct hw_loop *loop)
+static inline void seam_run_posted(struct hw_loop *loop)
 {
     struct hw_defer mark = {.is_posted = true};
     struct hw_defer *d;
@@ -101,10 +115,42 @@ static void seam_run_posted(struct hw_loop *loop)
     TAILQ_REMOVE(&loop->posted, &mark, link);
 }
 
-static void seam_turn(struct hw_loop *loop)
+static inline void seam_deliver_unread(struct hw_stream *s)
+{
+    struct hw_buf b = s->unread;
+    hw_buf_init(&s->unread);
+    if (b.len > 0 && !s->is_ending) {
+        s->ops->on_data(s->ctx, b.data, b.len);
+    }
+    hw_buf_free(&b);
+}
+
+static inline void seam_cancel_connects(struct hw_loop *loop)
+{
+    for (size_t i = 0; i < SEAM_CONNECTS_MAX; i++) {
+        struct hw_connect *c = loop->connects[i];
+        if (c != NULL && loop->is_cancelled[i]) {
+            loop->connects[i] = NULL;
+            loop->is_cancelled[i] = false;
+            c->done(c, HW_ERR_CANCELLED, NULL);
+        }
+    }
+}
+
+static inline void seam_turn(struct hw_loop *loop)
 {
     struct hw_stream *s;
     struct hw_stream *next;
+    struct hw_job *job;
+    seam_cancel_connects(loop);
+    while ((job = STAILQ_FIRST(&seam_jobs)) != NULL) {
+        STAILQ_REMOVE_HEAD(&seam_jobs, link);
+        job->work(job);
+        job->done(job);
+    }
+    TAILQ_FOREACH(s, &loop->streams, link) {
+        seam_deliver_unread(s);
+    }
     seam_run_posted(loop);
     for (s = TAILQ_FIRST(&loop->streams); s != NULL; s = next) {
         next = TAILQ_NEXT(s, link);
@@ -113,13 +159,16 @@ static void seam_turn(struct hw_loop *loop)
         }
         if (s->is_ending) {
             TAILQ_REMOVE(&loop->streams, s, link);
-            s->ops->on_end(s->ctx, s->status);
+            if (s->ops != NULL) {
+                s->ops->on_end(s->ctx, s->status);
+            }
+            hw_buf_free(&s->unread);
             free(s);
         }
     }
 }
 
-static void seam_advance(struct hw_loop *loop, uint64_t ms)
+static inline void seam_advance(struct hw_loop *loop, uint64_t ms)
 {
     struct hw_timer *t;
     loop->now_ms += ms;
@@ -138,139 +187,42 @@ static void seam_advance(struct hw_loop *loop, uint64_t ms)
 }
 
 /* Everything must be gone by now. */
-static void seam_loop_free(struct hw_loop *loop)
+static inline void seam_loop_free(struct hw_loop *loop)
 {
     hw_assert(TAILQ_EMPTY(&loop->posted) && TAILQ_EMPTY(&loop->timers) && TAILQ_EMPTY(&loop->streams));
+    for (size_t i = 0; i < SEAM_CONNECTS_MAX; i++) {
+        hw_assert(loop->connects[i] == NULL);
+    }
     free(loop);
 }
 
-/* ---- what agent/loop promises ---- */
-
-uint64_t hw_loop_now_ms(struct hw_loop *loop)
+/* The first connection that the program waits for is there. NULL: it waits for none. */
+static inline struct hw_stream *seam_connected(struct hw_loop *loop)
 {
-    return loop->now_ms;
-}
-
-void hw_loop_note(struct hw_loop *loop, const char *what)
-{
-    (void)loop;
-    (void)what;
-}
-
-void hw_defer_init(struct hw_defer *d, void (*fn)(struct hw_defer *d))
-{
-    *d = (struct hw_defer){.fn = fn};
-}
-
-void hw_defer_post(struct hw_loop *loop, struct hw_defer *d)
-{
-    if (!d->is_posted) {
-        d->is_posted = true;
-        TAILQ_INSERT_TAIL(&loop->posted, d, link);
+    for (size_t i = 0; i < SEAM_CONNECTS_MAX; i++) {
+        struct hw_connect *c = loop->connects[i];
+        if (c != NULL && !loop->is_cancelled[i]) {
+            struct hw_stream *s = seam_stream_new(loop);
+            loop->connects[i] = NULL;
+            c->done(c, 0, s);
+            return s;
+        }
     }
+    return NULL;
 }
 
-void hw_defer_cancel(struct hw_loop *loop, struct hw_defer *d)
+/* Bytes from the other side, in a block of exactly their size, so that the sanitizer sees a read past the end. */
+static inline void seam_receive(struct hw_stream *s, const void *data, size_t len)
 {
-    if (d->is_posted) {
-        d->is_posted = false;
-        TAILQ_REMOVE(&loop->posted, d, link);
+    uint8_t *exact = malloc(len + 1);
+    hw_assert(exact != NULL);
+    memcpy(exact + 1, data, len);
+    if (!s->is_ending) {
+        s->ops->on_data(s->ctx, exact + 1, len);
     }
+    free(exact);
 }
 
-struct hw_timer *hw_timer_new(struct hw_loop *loop, const char *name, hw_timer_fn fn, void *ctx)
-{
-    struct hw_timer *t = calloc(1, sizeof *t);
-    (void)name;
-    hw_assert(t != NULL);
-    t->loop = loop;
-    t->fn = fn;
-    t->ctx = ctx;
-    TAILQ_INSERT_TAIL(&loop->timers, t, link);
-    return t;
-}
-
-void hw_timer_start(struct hw_timer *t, uint64_t after_ms, uint64_t repeat_ms)
-{
-    t->is_active = true;
-    t->at_ms = t->loop->now_ms + (after_ms > 0 ? after_ms : 1);
-    t->repeat_ms = repeat_ms;
-}
-
-void hw_timer_stop(struct hw_timer *t)
-{
-    t->is_active = false;
-}
-
-bool hw_timer_is_active(const struct hw_timer *t)
-{
-    return t->is_active;
-}
-
-void hw_timer_free(struct hw_timer *t)
-{
-    if (t != NULL) {
-        TAILQ_REMOVE(&t->loop->timers, t, link);
-        free(t);
-    }
-}
-
-void hw_stream_own(struct hw_stream *s, const struct hw_stream_ops *ops, void *ctx)
-{
-    s->ops = ops;
-    s->ctx = ctx;
-}
-
-int hw_stream_write(struct hw_stream *s, const void *data, size_t len)
-{
-    (void)data;
-    if (s->is_ending) {
-        return HW_ERR_CLOSED;
-    }
-    s->queued += len;
-    s->was_high = s->was_high || s->queued > HW_STREAM_HIGH;
-    return s->queued > 64u * 1024u * 1024u ? HW_ERR_EXHAUSTED : 0;
-}
-
-int hw_stream_write_buf(struct hw_stream *s, struct hw_buf *b)
-{
-    int rc = hw_stream_write(s, b->data, b->len);
-    if (rc == 0) {
-        hw_buf_free(b);
-    }
-    return rc;
-}
-
-size_t hw_stream_queued(const struct hw_stream *s)
-{
-    return s->queued;
-}
-
-void hw_stream_pause(struct hw_stream *s, bool paused)
-{
-    s->is_paused = paused;
-}
-
-void hw_stream_finish(struct hw_stream *s, uint64_t deadline_ms)
-{
-    (void)deadline_ms;
-    seam_end(s, 0);
-}
-
-void hw_stream_close(struct hw_stream *s)
-{
-    seam_end(s, HW_ERR_CANCELLED);
-}
-
-const char *hw_stream_peer(const struct hw_stream *s)
-{
-    (void)s;
-    return "127.0.0.1:1";
-}
-
-struct hw_loop *hw_stream_loop(const struct hw_stream *s)
-{
-    return s->loop;
-}
+#include "tests/fuzz/fuzz_loop_promises.h"
 
 #endif
