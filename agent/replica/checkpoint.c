@@ -42,6 +42,17 @@ static void answer_waits(struct hw_replica *r)
     }
 }
 
+static bool has_impatient(const struct hw_checkpoint *c)
+{
+    const struct hw_image_wait *w;
+    TAILQ_FOREACH(w, &c->waits, link) {
+        if (!w->is_patient) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void checkpoint_failed(struct hw_replica *r)
 {
     struct hw_checkpoint *c = &r->checkpoint;
@@ -79,7 +90,7 @@ static void checkpoint_done(struct hw_job *job)
         c->has_more_to_sweep = c->sweep_left;
         hw_gauge_set(r->m_image_index, (int64_t)c->image_index);
         c->behind_since_ms = c->image_index >= hw_hot_applied(r->hot) ? 0 : c->cut_ms;
-        is_again = !TAILQ_EMPTY(&c->waits) || c->has_more_to_sweep;
+        is_again = has_impatient(c) || c->has_more_to_sweep;
         answer_waits(r);
     }
     if (r->phase == HW_PHASE_STOPPING || c->is_suspended) {
@@ -179,6 +190,8 @@ int hw_replica_image_wait(struct hw_replica *r, struct hw_image_wait *w)
     if (w->index <= r->checkpoint.image_index) {
         hw_timer_start(r->checkpoint.timer, 0, r->config.checkpoint_interval_ms); /* answered by an empty turn */
     }
-    hw_checkpoint_kick(r);
+    if (!w->is_patient) {
+        hw_checkpoint_kick(r);
+    }
     return 0;
 }
