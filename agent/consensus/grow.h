@@ -14,7 +14,7 @@ static inline void *array_grow(void *array, size_t *cap, size_t want, size_t siz
         return array;
     }
     while (n < want) {
-        n *= 2;
+        n *= 4; /* what grows here is gone after the turn */
     }
     p = realloc(array, n * size);
     if (p != NULL) {

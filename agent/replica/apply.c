@@ -159,6 +159,9 @@ static void on_make_durable(void *ctx, const struct hw_durable *d)
     w->done = on_durable_wait;
     w->data = r;
     w->index = d->index;
+    /* Under load the log asks several times a second. A cut costs by the pages that it touches, and in an index by key
+     * that is nearly one for each row of a small cut. */
+    w->is_patient = true;
     if (hw_replica_image_wait(r, w) != 0) {
         free(w); /* stopping: libraft's close cancels the snapshot */
     }

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "agent/base/assert.h"
 #include "agent/base/clock.h"
@@ -11,12 +13,22 @@
 
 #define RETRY_MS 500
 #define SWEEP_ROWS 20000
+/* A third of a loop's share of a busy processor: enough to keep up with what that loop can then accept. */
+#define WRITER_NICE 5
+
+/* A cut is a burst of work that nobody waits for; beside the loop it would show in every request's time. Linux has a
+ * niceness for each thread; without it (an error here) the burst is only more visible. */
+static void be_nice(void)
+{
+    setpriority(PRIO_PROCESS, (id_t)gettid(), WRITER_NICE);
+}
 
 static void checkpoint_work(struct hw_job *job)
 {
     struct hw_checkpoint *c = hw_container_of(job, struct hw_checkpoint, job);
     struct hw_replica *r = hw_container_of(c, struct hw_replica, checkpoint);
     int rc;
+    be_nice();
     c->status = 0;
     if (c->cut != NULL) {
         c->status = hw_image_apply(r->image, c->cut, c->wall_ms, &c->e);
@@ -40,6 +52,17 @@ static void answer_waits(struct hw_replica *r)
             w->done(w, 0);
         }
     }
+}
+
+static bool has_impatient(const struct hw_checkpoint *c)
+{
+    const struct hw_image_wait *w;
+    TAILQ_FOREACH(w, &c->waits, link) {
+        if (!w->is_patient) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void checkpoint_failed(struct hw_replica *r)
@@ -79,7 +102,7 @@ static void checkpoint_done(struct hw_job *job)
         c->has_more_to_sweep = c->sweep_left;
         hw_gauge_set(r->m_image_index, (int64_t)c->image_index);
         c->behind_since_ms = c->image_index >= hw_hot_applied(r->hot) ? 0 : c->cut_ms;
-        is_again = !TAILQ_EMPTY(&c->waits) || c->has_more_to_sweep;
+        is_again = has_impatient(c) || c->has_more_to_sweep;
         answer_waits(r);
     }
     if (r->phase == HW_PHASE_STOPPING || c->is_suspended) {
@@ -179,6 +202,8 @@ int hw_replica_image_wait(struct hw_replica *r, struct hw_image_wait *w)
     if (w->index <= r->checkpoint.image_index) {
         hw_timer_start(r->checkpoint.timer, 0, r->config.checkpoint_interval_ms); /* answered by an empty turn */
     }
-    hw_checkpoint_kick(r);
+    if (!w->is_patient) {
+        hw_checkpoint_kick(r);
+    }
     return 0;
 }

@@ -31,6 +31,9 @@ enum { COMPARE_BYTES_MIN = 5, OP_BYTES_MIN = 4, REMAINING_BYTES_MIN = 9 };
 
 /* ---- encode ---- */
 
+/* About what a put takes beside key and value. */
+#define PUT_REST_BYTES 32
+
 struct encoder {
     struct hw_buf *out;
     size_t ops_left;
@@ -102,6 +105,9 @@ static void put_put(struct encoder *c, const struct hw_put *p)
 {
     unsigned flags = (p->prev_kv ? PUT_PREV_KV : 0) | (p->ignore_value ? PUT_IGNORE_VALUE : 0) |
                      (p->ignore_lease ? PUT_IGNORE_LEASE : 0);
+    if (p->key.len <= HW_BYTES_MAX && p->value.len <= HW_BYTES_MAX) {
+        hw_buf_reserve(c->out, p->key.len + p->value.len + PUT_REST_BYTES); /* one allocation for most commands */
+    }
     hw_buf_put_u8(c->out, (uint8_t)flags);
     put_slice(c, p->key);
     put_i64(c, p->lease);
