@@ -46,7 +46,6 @@ struct hw_rebuild {
     uint64_t started_ms;
 };
 
-/* rebuild.c */
 void hw_rebuild_init(struct hw_replica *r);
 void hw_rebuild_close(struct hw_replica *r);
 void hw_rebuild_begin(struct hw_replica *r, uint64_t index, uint64_t leader_id);

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,21 +15,29 @@
 
 #define PATIENCE 1000
 #define PAUSE_NS 20000000
+#define PORT_MIN 10000
+#define PORT_COUNT 20000
 
 static struct hw_config config;
 static const struct hw_node_options options;
 static int client_port;
 
-/* A listening socket on loopback; its port. */
+/* A listening socket on loopback; its port, which is below those that the kernel gives to outgoing connections. */
 static int listen_somewhere(int *port)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET};
-    socklen_t len = sizeof at;
+    static int last;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    REQUIRE(fd >= 0 && bind(fd, (struct sockaddr *)&at, sizeof at) == 0 && listen(fd, 1) == 0);
-    REQUIRE(getsockname(fd, (struct sockaddr *)&at, &len) == 0);
-    *port = ntohs(at.sin_port);
+    int rc = -1;
+    last = last == 0 ? PORT_MIN + getpid() * 37 % PORT_COUNT : last;
+    for (int i = 0; i < PORT_COUNT && rc != 0; i++) {
+        struct sockaddr_in at = {.sin_family = AF_INET};
+        last = PORT_MIN + (last - PORT_MIN + 1) % PORT_COUNT;
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        at.sin_port = htons((uint16_t)last);
+        rc = bind(fd, (struct sockaddr *)&at, sizeof at);
+    }
+    REQUIRE(rc == 0 && listen(fd, 1) == 0);
+    *port = last;
     return fd;
 }
 
@@ -66,25 +75,33 @@ static bool is_hot(void)
     return strncmp(answer, "HTTP/1.1 200", 12) == 0;
 }
 
+struct watcher {
+    bool was_hot;
+    atomic_bool has_ended; /* the node: nobody is there to take the signal */
+};
+
 static void *stop_when_hot(void *arg)
 {
-    bool *was_hot = arg;
-    for (int i = 0; i < PATIENCE && !*was_hot; i++) {
-        *was_hot = is_hot();
+    struct watcher *w = arg;
+    for (int i = 0; i < PATIENCE && !w->was_hot && !atomic_load(&w->has_ended); i++) {
+        w->was_hot = is_hot();
         pause_a_little();
     }
-    kill(getpid(), SIGTERM);
+    if (!atomic_load(&w->has_ended)) {
+        kill(getpid(), SIGTERM);
+    }
     return NULL;
 }
 
 static bool run_until_hot(void)
 {
     pthread_t thread;
-    bool was_hot = false;
-    REQUIRE(pthread_create(&thread, NULL, stop_when_hot, &was_hot) == 0);
+    struct watcher w = {0};
+    REQUIRE(pthread_create(&thread, NULL, stop_when_hot, &w) == 0);
     CHECK_EQ(hw_node_run(&config, &options), 0);
+    atomic_store(&w.has_ended, true);
     pthread_join(thread, NULL);
-    return was_hot;
+    return w.was_hot;
 }
 
 static void a_node_that_cannot_start_leaves_nothing_open(void)
