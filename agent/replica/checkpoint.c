@@ -13,6 +13,8 @@
 
 #define RETRY_MS 500
 #define SWEEP_ROWS 20000
+/* The longest that a patient wait holds up what waits: the log, which grows meanwhile. */
+#define PATIENCE_MS 1000
 /* A third of a loop's share of a busy processor: enough to keep up with what that loop can then accept. */
 #define WRITER_NICE 5
 
@@ -204,6 +206,8 @@ int hw_replica_image_wait(struct hw_replica *r, struct hw_image_wait *w)
     }
     if (!w->is_patient) {
         hw_checkpoint_kick(r);
+    } else if (r->config.checkpoint_interval_ms > PATIENCE_MS) {
+        hw_timer_start(r->checkpoint.timer, PATIENCE_MS, r->config.checkpoint_interval_ms);
     }
     return 0;
 }

@@ -166,7 +166,7 @@ struct hw_image_wait {
     void (*done)(struct hw_image_wait *w, int status);
     void *data;
     uint64_t index;
-    bool is_patient;                 /* the next checkpoint in its turn will do: none is started for this */
+    bool is_patient;                 /* the next checkpoint will do, in its turn or within a second */
     TAILQ_ENTRY(hw_image_wait) link; /* private */
 };
 int hw_replica_image_wait(struct hw_replica *r, struct hw_image_wait *w);

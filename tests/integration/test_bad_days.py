@@ -187,7 +187,7 @@ class Alone(ClusterTest):
 class Damage(ClusterTest):
     """Any one file of one node may be damaged: the node is made whole by the others."""
 
-    EXTRA = {"raft": {"snapshot_threshold": 64, "snapshot_trailing": 32}}
+    EXTRA = {"raft": {"snapshot_threshold": 64, "snapshot_trailing": 32}, "image": {"checkpoint_interval_ms": 20}}
 
     def kinds(self, data):
         """One file of each kind that is there."""

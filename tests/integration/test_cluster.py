@@ -11,8 +11,8 @@ import h2
 from base import (HWAGENT, PATIENCE, ClusterTest, Failed, Load, Node, StandAloneTest, assert_converged, free_ports,
                   http_get, member_names, put_many, run, switchover, voters, wait_for, wait_voters)
 
-# Little log is kept, so that a node which misses some hundred writes needs an image.
-SHORT_LOG = {"raft": {"snapshot_threshold": 64, "snapshot_trailing": 32}}
+# Little log is kept, so that a node which misses some hundred writes needs an image. It is cut after a checkpoint.
+SHORT_LOG = {"raft": {"snapshot_threshold": 64, "snapshot_trailing": 32}, "image": {"checkpoint_interval_ms": 20}}
 
 
 class Together(ClusterTest):
@@ -299,7 +299,8 @@ class Behind(StandAloneTest):
         wait_voters(cluster.hot(), ["n1", "n2", "n3"])
 
     def test_the_hot_node_dies_while_an_empty_node_is_rebuilt(self):
-        cluster = self.make(**SHORT_LOG, image={"transfer_rate_mb": 1, "transfer_chunk_bytes": 16384})
+        cluster = self.make(raft=SHORT_LOG["raft"], image={**SHORT_LOG["image"], "transfer_rate_mb": 1,
+                                                           "transfer_chunk_bytes": 16384})
         put_many(cluster.hot(), "big/", 400, 8000)
         node = cluster.warm()
         node.kill()

@@ -295,7 +295,8 @@ class WatchAcrossChanges(StandAloneTest):
 
     def test_a_node_that_is_rebuilt(self):
         """A stopped process loses the log that it lacks; its stream stays, and gets what happened from the new state."""
-        cluster = self.make(raft={"snapshot_threshold": 64, "snapshot_trailing": 64})
+        cluster = self.make(raft={"snapshot_threshold": 64, "snapshot_trailing": 64},
+                            image={"checkpoint_interval_ms": 20})
         lagging = cluster.warm()
         put_many(cluster.hot(), "r/", 10)
         w = hwctl_watch(lagging.client, "r/", "--prefix", "--rev", "1", "-o", "json")
