@@ -14,7 +14,12 @@
 #define OUTSTANDING_MAX 256
 
 /* One or several of libraft's messages to one server, leaving as one or several of ours. The entries of all lie in one
- * array; the entries' data is libraft's until the callbacks of all its requests have run. */
+ * array; the entries' data is libraft's until the callbacks of all its requests have run.
+ *
+ * But entries that share one block of memory (read from the disk together, or received together) are sent as a copy of
+ * ours, and libraft is told at once that they have left. While any of them is being sent, libraft frees the block when
+ * the last one that is not leaves its log (a snapshot is installed, the end is cut off), and again when the message has
+ * left. */
 struct outgoing {
     struct hw_consensus *c;
     struct peer *peer;
@@ -26,6 +31,7 @@ struct outgoing {
     struct raft_entry *entries;
     size_t entry_count;
     size_t entry_cap;
+    uint8_t *copy; /* of the entries' data, or NULL */
     unsigned refs; /* pieces under way, and the one that sends them */
 };
 
@@ -55,16 +61,23 @@ struct peer *outbox_peer(struct hw_consensus *c, uint64_t id)
     return spare;
 }
 
+static void complete(struct outgoing *out, int status)
+{
+    for (size_t i = 0; i < out->req_count; i++) {
+        out->reqs[i]->cb(out->reqs[i], status);
+    }
+    out->req_count = 0;
+}
+
 static void outgoing_unref(struct outgoing *out, int status)
 {
     if (--out->refs > 0) {
         return;
     }
-    for (size_t i = 0; i < out->req_count; i++) {
-        out->reqs[i]->cb(out->reqs[i], status);
-    }
+    complete(out, status);
     free(out->reqs);
     free(out->entries);
+    free(out->copy);
     free(out);
 }
 
@@ -112,12 +125,46 @@ static size_t piece_len(const struct raft_entry *entries, size_t n)
     return i;
 }
 
+/* Where entries share memory, a copy takes its place. */
+static int unshare(struct outgoing *out)
+{
+    size_t bytes = 0;
+    bool is_shared = false;
+    uint8_t *to;
+    for (size_t i = 0; i < out->entry_count; i++) {
+        is_shared = is_shared || out->entries[i].batch != NULL;
+        bytes += out->entries[i].buf.len;
+    }
+    if (!is_shared) {
+        return 0;
+    }
+    to = out->copy = malloc(bytes > 0 ? bytes : 1);
+    if (to == NULL) {
+        return HW_ERR_NOMEM;
+    }
+    for (size_t i = 0; i < out->entry_count; i++) {
+        struct raft_entry *e = &out->entries[i];
+        if (e->buf.len > 0) {
+            memcpy(to, e->buf.base, e->buf.len);
+        }
+        e->buf.base = to;
+        e->batch = NULL;
+        to += e->buf.len;
+    }
+    return 0;
+}
+
 static void outgoing_go(struct outgoing *out)
 {
     struct raft_message m = out->message;
     size_t at = 0;
     m.server_address = out->address;
     out->refs = 1;
+    if (unshare(out) != 0) {
+        count(out->c->dropped, 1);
+        outgoing_unref(out, RAFT_NOCONNECTION);
+        return;
+    }
     if (m.type != RAFT_APPEND_ENTRIES || out->entry_count == 0) {
         send_piece(out, &m);
     }
@@ -129,6 +176,9 @@ static void outgoing_go(struct outgoing *out)
         at += n;
         m.append_entries.prev_log_index += n;
         m.append_entries.prev_log_term = out->entries[at - 1].term;
+    }
+    if (out->copy != NULL) {
+        complete(out, 0);
     }
     outgoing_unref(out, 0);
 }
