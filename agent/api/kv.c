@@ -185,11 +185,15 @@ static bool has_put(const struct hw_op *ops, size_t count)
 static void txn_write(struct hw_exchange *x, const struct hw_cmd *cmd)
 {
     const struct hw_txn *txn = &cmd->txn;
+    struct hw_hot *hot = hw_replica_hot(x->api->replica);
     bool may_grow = hw_replica_may_grow(x->api->replica);
+    int code;
     if (!may_grow && (has_put(txn->success, txn->success_count) || has_put(txn->failure, txn->failure_count))) {
         hw_exchange_refuse(x, HW_REFUSE_NO_SPACE);
-    } else if (hw_hot_check_compares(hw_replica_hot(x->api->replica), txn) != 0) {
+    } else if (hw_hot_check_compares(hot, txn) != 0) {
         hw_exchange_refuse(x, HW_REFUSE_COMPARE_TOO_LARGE);
+    } else if ((code = hw_hot_check_reads(hot, txn)) != 0) {
+        hw_exchange_refuse(x, code == HW_ERR_COMPACTED ? HW_REFUSE_COMPACTED : HW_REFUSE_FUTURE);
     } else {
         hw_exchange_write(x, cmd, answer_txn);
     }

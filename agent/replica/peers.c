@@ -170,7 +170,11 @@ static void peer_add(struct hw_replica *r, const struct hw_member *m)
 void hw_peers_sync(struct hw_replica *r)
 {
     struct hw_member members[HW_MEMBERS_MAX];
-    size_t count = hw_consensus_members(r->consensus, members, HW_MEMBERS_MAX);
+    size_t count;
+    if (r->greet_timer == NULL) {
+        return; /* closed; the view still changes while the log is being closed */
+    }
+    count = hw_consensus_members(r->consensus, members, HW_MEMBERS_MAX);
     for (size_t i = 0; i < HW_MEMBERS_MAX; i++) {
         bool is_wanted = false;
         for (size_t k = 0; k < count && r->peers[i].id != 0; k++) {

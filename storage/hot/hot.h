@@ -80,6 +80,12 @@ int hw_hot_check_txn(const struct hw_txn *txn, size_t ops_max, struct hw_error *
  * HW_ERR_TOOBIG, else 0. Stops counting there. */
 int hw_hot_check_compares(const struct hw_hot *h, const struct hw_txn *txn);
 
+/* Would this transaction be refused now, for the revision of a range on the path that its compares choose? For the API,
+ * before the log: a transaction that writes and reads where nothing can be read any more, or yet, is refused whole
+ * without an entry. The state may be another when it is applied, and then the same rule decides on every node.
+ * HW_ERR_COMPACTED, HW_ERR_FUTURE. Check the compares first: they are looked at here. */
+int hw_hot_check_reads(const struct hw_hot *h, const struct hw_txn *txn);
+
 /* Would this range (also one within a transaction) be refused now, for its revision? Checked before the log. */
 int hw_hot_check_revision(const struct hw_hot *h, hw_rev revision);
 

@@ -182,6 +182,47 @@ int hw_hot_check_compares(const struct hw_hot *h, const struct hw_txn *txn)
     return keys > HW_COMPARE_KEYS_MAX ? HW_ERR_TOOBIG : 0;
 }
 
+static bool reads_at_a_revision(const struct hw_op *ops, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct hw_txn *inner = ops[i].type == HW_OP_TXN ? ops[i].txn : NULL;
+        if ((ops[i].type == HW_OP_RANGE && ops[i].range.revision > 0) ||
+            (inner != NULL && (reads_at_a_revision(inner->success, inner->success_count) ||
+                               reads_at_a_revision(inner->failure, inner->failure_count)))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int check_reads(const struct hw_hot *h, const struct hw_txn *txn)
+{
+    bool succeeded = true;
+    struct op_list list;
+    int code = 0;
+    for (size_t i = 0; i < txn->compare_count && succeeded; i++) {
+        succeeded = has_compare_held(&h->index, &txn->compares[i]);
+    }
+    list = branch_of(txn, succeeded);
+    for (size_t i = 0; i < list.count && code == 0; i++) {
+        if (list.ops[i].type == HW_OP_RANGE) {
+            code = hw_hot_check_revision(h, list.ops[i].range.revision);
+        } else if (list.ops[i].type == HW_OP_TXN) {
+            code = check_reads(h, list.ops[i].txn);
+        }
+    }
+    return code;
+}
+
+int hw_hot_check_reads(const struct hw_hot *h, const struct hw_txn *txn)
+{
+    if (!reads_at_a_revision(txn->success, txn->success_count) &&
+        !reads_at_a_revision(txn->failure, txn->failure_count)) {
+        return 0;
+    }
+    return check_reads(h, txn);
+}
+
 /* ---- 2: checks ---- */
 
 static int check_lease(const struct hw_hot *h, int64_t id)

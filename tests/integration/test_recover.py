@@ -26,6 +26,7 @@ class Recover(StandAloneTest):
 
     def test_plan_apply_and_the_others_come_back_as_fresh_nodes(self):
         cluster = self.make()
+        cluster.wait_registered()
         put_many(cluster.hot(), "kept/", 40)
         assert_converged(self, cluster.nodes)
         before = epoch_of(cluster.hot())
@@ -62,6 +63,7 @@ class Recover(StandAloneTest):
 
     def test_the_survivor_goes_on_after_a_restart(self):
         cluster = self.make()
+        cluster.wait_registered()
         put_many(cluster.hot(), "kept/", 10)
         assert_converged(self, cluster.nodes)
         left, _ = self.lose_quorum(cluster)
@@ -77,6 +79,7 @@ class Recover(StandAloneTest):
 
     def test_refusals(self):
         cluster = self.make()
+        cluster.wait_registered()
         put_many(cluster.hot(), "kept/", 10)
         warm = cluster.warm()
         code, _, err = self.apply(cluster, warm)
@@ -93,6 +96,7 @@ class Recover(StandAloneTest):
     def test_a_majority_that_was_given_up_although_it_lived_is_superseded(self):
         """Forced: two clusters for a moment. Who was given up hears of it and joins anew; nobody acts on both."""
         cluster = self.make()
+        cluster.wait_registered()
         put_many(cluster.hot(), "kept/", 10)
         assert_converged(self, cluster.nodes)
         survivor = cluster.warm()

@@ -155,6 +155,7 @@ class Transactions(ClusterTest):
                 revision = kv.put("t", str(i))
             kv.call("Compact", h2.encode((1, revision - 1)))
         before = self.revisions_and_hashes()
+        entries = self.cluster.hot().status()["applied_index"]
         put = op("put", (1, "t/written"), (2, "1"))
         for node in self.cluster.nodes:
             for bad, text in ((revision + 1000, "future revision"), (revision - 3, "been compacted")):
@@ -168,6 +169,7 @@ class Transactions(ClusterTest):
                     self.assertEqual(status, h2.OUT_OF_RANGE, said)
                     self.assertIn(text, said)
         self.assertEqual(self.revisions_and_hashes(), before)
+        self.assertEqual(self.cluster.hot().status()["applied_index"], entries, "refused before the log")
         with h2.Kv(self.cluster.warm().client) as kv:
             self.assertEqual(kv.get("t/written"), (None, 0))
             self.assertEqual(kv.put("t/after", "1"), before + 1)

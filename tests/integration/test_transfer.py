@@ -6,7 +6,7 @@ import h2
 from base import StandAloneTest, assert_converged, put_many, wait_for
 
 SLOW = {"raft": {"snapshot_threshold": 64, "snapshot_trailing": 32},
-        "image": {"transfer_rate_mb": 1, "transfer_chunk_bytes": 16384}}
+        "image": {"transfer_rate_mb": 1, "transfer_chunk_bytes": 16384, "checkpoint_interval_ms": 20}}
 KEYS, SIZE = 600, 8000
 
 

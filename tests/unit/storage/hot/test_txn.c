@@ -115,9 +115,13 @@ static void reads_see_the_writes_before_them(void)
     CHECK_STR(hotkit_all(&k, 2), "a=1 b=2 /2");
     late[1].range.revision = 3; /* the revision that this transaction is about to make: still the future */
     CHECK_STR(run(&k, &(struct hw_txn){THEN(late)}), "FUTURE");
+    CHECK_EQ(hw_hot_check_reads(k.hot, &(struct hw_txn){THEN(late)}), HW_ERR_FUTURE);
     CHECK_EQ(hotkit_compact(&k, 2), 0);
     late[1].range.revision = 1;
     CHECK_STR(run(&k, &(struct hw_txn){THEN(late)}), "COMPACTED");
+    CHECK_EQ(hw_hot_check_reads(k.hot, &(struct hw_txn){THEN(late)}), HW_ERR_COMPACTED);
+    CHECK_EQ(hw_hot_check_reads(k.hot, &(struct hw_txn){ELSE(late)}), 0);
+    CHECK_EQ(hw_hot_check_reads(k.hot, &(struct hw_txn){THEN(ops)}), HW_ERR_COMPACTED);
     CHECK_STR(hotkit_all(&k, 0), "a=1 b=2 /2");
     /* Only what runs is checked. */
     CHECK_STR(run(&k, &(struct hw_txn){ELSE(late)}), "then[]");
