@@ -17,7 +17,7 @@ CFLAGS += -std=gnu11 -g -fno-omit-frame-pointer -pthread
 OPT_release := -O2
 OPT_debug := -O0
 OPT_asan := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all
-OPT_fuzz := -O1 -fsanitize=address,undefined,fuzzer-no-link -DHW_FUZZ
+OPT_fuzz := -O1 -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all -DHW_FUZZ
 CFLAGS += $(OPT_$(VARIANT))
 LDFLAGS += -pthread $(OPT_$(VARIANT))
 

@@ -70,6 +70,9 @@ bool hw_protowire_next(struct hw_reader *r, unsigned *field, enum hw_pb_type *ty
 int hw_pack(const ProtobufCMessage *message, struct hw_buf *out)
 {
     size_t size = protobuf_c_message_get_packed_size(message);
+    if (size == 0) {
+        return 0; /* an empty buffer has no memory to point into */
+    }
     if (hw_buf_reserve(out, size) != 0) {
         return HW_ERR_NOMEM;
     }

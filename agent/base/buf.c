@@ -177,7 +177,7 @@ void hw_buf_put_bytes(struct hw_buf *b, struct hw_slice s)
 void hw_reader_init(struct hw_reader *r, const void *data, size_t len)
 {
     r->pos = data;
-    r->end = r->pos + len;
+    r->end = len > 0 ? r->pos + len : r->pos; /* data may be NULL then, and NULL + 0 is undefined */
     r->failed = false;
 }
 

@@ -30,6 +30,12 @@ struct pending_append {
     STAILQ_ENTRY(pending_append) link;
 };
 
+struct pending_get {
+    struct raft_io_snapshot_get *req;
+    raft_io_snapshot_get_cb cb;
+    STAILQ_ENTRY(pending_get) link;
+};
+
 struct server {
     struct raft raft;
     struct raft_io io;
@@ -42,6 +48,7 @@ struct server {
     bool wants_durable;
     STAILQ_HEAD(, pending_send) sends;
     STAILQ_HEAD(, pending_append) appends;
+    STAILQ_HEAD(, pending_get) gets;
 };
 
 /* ---- the io ---- */
@@ -54,11 +61,24 @@ static int io_init(struct raft_io *io, raft_id id, const char *address)
     return 0;
 }
 
+static struct raft_snapshot *make_snapshot(void);
+
+static void finish_get(struct server *v)
+{
+    struct pending_get *g = STAILQ_FIRST(&v->gets);
+    STAILQ_REMOVE_HEAD(&v->gets, link);
+    g->cb(g->req, make_snapshot(), 0);
+    free(g);
+}
+
 static void io_close(struct raft_io *io, raft_io_close_cb cb)
 {
     struct server *v = io->impl;
     struct pending_send *s;
     struct pending_append *a;
+    while (!STAILQ_EMPTY(&v->gets)) {
+        finish_get(v); /* a cancelled one leaks in libraft */
+    }
     while ((a = STAILQ_FIRST(&v->appends)) != NULL) {
         STAILQ_REMOVE_HEAD(&v->appends, link);
         a->cb(a->req, RAFT_CANCELED);
@@ -114,13 +134,10 @@ static void make_configuration(struct raft_configuration *conf)
     }
 }
 
-/* The log begins with a snapshot, which holds the configuration. */
-static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
-                   raft_index *start_index, struct raft_entry *entries[], size_t *n_entries)
+static struct raft_snapshot *make_snapshot(void)
 {
     struct raft_snapshot *s = raft_malloc(sizeof *s);
     struct hw_buf framed = {0};
-    (void)io;
     hw_assert(s != NULL);
     memset(s, 0, sizeof *s);
     s->index = 1;
@@ -136,9 +153,17 @@ static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, stru
     hw_assert(s->bufs[0].base != NULL);
     memcpy(s->bufs[0].base, framed.data, framed.len);
     hw_buf_free(&framed);
+    return s;
+}
+
+/* The log begins with a snapshot, which holds the configuration. */
+static int io_load(struct raft_io *io, raft_term *term, raft_id *voted_for, struct raft_snapshot **snapshot,
+                   raft_index *start_index, struct raft_entry *entries[], size_t *n_entries)
+{
+    (void)io;
     *term = 2;
     *voted_for = 0;
-    *snapshot = s;
+    *snapshot = make_snapshot();
     *start_index = 2;
     *entries = make_entries(2, 2, FIRST_ENTRIES);
     *n_entries = FIRST_ENTRIES;
@@ -213,10 +238,13 @@ static int io_snapshot_put(struct raft_io *io, unsigned trailing, struct raft_io
 
 static int io_snapshot_get(struct raft_io *io, struct raft_io_snapshot_get *req, raft_io_snapshot_get_cb cb)
 {
-    (void)io;
-    (void)req;
-    (void)cb;
-    return RAFT_BUSY;
+    struct server *v = io->impl;
+    struct pending_get *g = calloc(1, sizeof *g);
+    hw_assert(g != NULL);
+    g->req = req;
+    g->cb = cb;
+    STAILQ_INSERT_TAIL(&v->gets, g, link);
+    return 0;
 }
 
 static raft_time io_time(struct raft_io *io)
@@ -299,6 +327,7 @@ static void server_open(struct server *v)
     memset(v, 0, sizeof *v);
     STAILQ_INIT(&v->sends);
     STAILQ_INIT(&v->appends);
+    STAILQ_INIT(&v->gets);
     v->applied = 1;
     hw_consensus_config_default(&config);
     config.id = SELF;

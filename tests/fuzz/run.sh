@@ -21,7 +21,7 @@ one() {
     "build/fuzz/$name" "${args[@]}" -artifact_prefix="build/fuzz/found/$name-" "$fresh" >"$log" 2>&1 || rc=$?
     found=$(find build/fuzz/found -name "$name-*" | sort | head -n 1)
     local runs cov result=ok
-    runs=$(awk '/stat::number_of_executed_units/ {print $2}' "$log")
+    runs=$(awk '/stat::number_of_executed_units/ {print $2; exit}' "$log")
     cov=$(grep -o 'cov: [0-9]*' "$log" | tail -n 1)
     [ "$rc" = 0 ] && [ -z "$found" ] || result="FAILED"
     printf 'fuzz: %-18s %10s runs  %-11s %s\n' "$name" "${runs:-?}" "${cov:-cov: ?}" "$result"

@@ -335,6 +335,17 @@ static void the_field_reader_stops_at_damage(void)
     }
 }
 
+static void an_empty_message_packs_into_an_empty_buffer(void)
+{
+    Etcdserverpb__StatusRequest m = ETCDSERVERPB__STATUS_REQUEST__INIT;
+    struct hw_buf b = {0};
+    CHECK_EQ(hw_pack(&m.base, &b), 0);
+    CHECK_EQ(b.len, 0);
+    CHECK(!b.failed);
+    hw_buf_free(&b);
+}
+
 HW_SUITE(api_kv_encode, HW_CASE(ranges_are_encoded_as_protobuf_does), HW_CASE(puts_are_encoded_as_protobuf_does),
          HW_CASE(deletes_are_encoded_as_protobuf_does), HW_CASE(transactions_are_encoded_as_protobuf_does),
-         HW_CASE(varint_sizes_are_those_of_the_writer), HW_CASE(the_field_reader_stops_at_damage))
+         HW_CASE(varint_sizes_are_those_of_the_writer), HW_CASE(the_field_reader_stops_at_damage),
+         HW_CASE(an_empty_message_packs_into_an_empty_buffer))

@@ -202,7 +202,18 @@ static void random_bytes_never_lead_outside(void)
     }
 }
 
+static void a_reader_of_nothing_is_at_its_end(void)
+{
+    struct hw_reader r;
+    hw_reader_init(&r, NULL, 0);
+    CHECK_EQ(hw_reader_left(&r), 0);
+    CHECK(!r.failed);
+    (void)hw_reader_u8(&r);
+    CHECK(r.failed);
+}
+
 HW_SUITE(base_buf, HW_CASE(slices_compare_as_memcmp_with_the_shorter_first), HW_CASE(a_buffer_holds_what_was_appended),
          HW_CASE(a_buffer_grows_over_any_length), HW_CASE(a_buffer_remembers_that_it_failed),
          HW_CASE(numbers_are_little_endian), HW_CASE(varints_come_back_and_have_their_size),
-         HW_CASE(a_reader_refuses_what_is_not_there), HW_CASE(random_bytes_never_lead_outside))
+         HW_CASE(a_reader_refuses_what_is_not_there), HW_CASE(random_bytes_never_lead_outside),
+         HW_CASE(a_reader_of_nothing_is_at_its_end))
