@@ -209,6 +209,10 @@ static void print_consequences(struct hw_ctl *ctl, const struct plan *p)
         fprintf(ctl->out, "%llu entries of its log were not known to be committed; they would count.\n",
                 (unsigned long long)(s->last_index - s->applied_index));
     }
+    fprintf(ctl->out,
+            "Keep the others stopped until it is done, and start them only while %s runs: without it they would go on "
+            "with their old data until they hear of it.\n",
+            s->name);
     fprintf(ctl->out, "To do it: hwctl recover --apply --survivor %s\n", s->name);
 }
 
@@ -252,6 +256,7 @@ static int apply(struct hw_ctl *ctl, struct plan *p, const char *survivor, bool 
     Hotwarm__V1__RecoverApplyRequest q = HOTWARM__V1__RECOVER_APPLY_REQUEST__INIT;
     ProtobufCMessage *answer;
     uint64_t recovery;
+    uint64_t count;
     int i = row_named(p, survivor);
     int rc;
     if (i < 0) {
@@ -272,6 +277,7 @@ static int apply(struct hw_ctl *ctl, struct plan *p, const char *survivor, bool 
         return rc;
     }
     recovery = ((Hotwarm__V1__RecoverApplyResponse *)answer)->recovery;
+    count = ((Hotwarm__V1__RecoverApplyResponse *)answer)->count;
     protobuf_c_message_free_unpacked(answer, NULL);
     rc = wait_for_survivor(ctl, (unsigned)i, recovery, e);
     if (rc != 0) {
@@ -279,12 +285,12 @@ static int apply(struct hw_ctl *ctl, struct plan *p, const char *survivor, bool 
     }
     if (hw_ctl_is_json(ctl)) {
         return hw_ctl_json_print(
-            ctl, json_pack("{s:s, s:o}", "survivor", survivor, "recovery", hw_ctl_json_number(recovery)), e);
+            ctl, json_pack("{s:s, s:o}", "survivor", survivor, "recovery", hw_ctl_json_number(count)), e);
     }
     fprintf(ctl->out,
             "%s is hot and alone (recovery %llu). The others join anew, with their old data in quarantine, when they "
             "see it: start them, watch 'hwctl status'.\n",
-            survivor, (unsigned long long)recovery);
+            survivor, (unsigned long long)count);
     return 0;
 }
 

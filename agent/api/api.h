@@ -42,6 +42,7 @@ struct hw_api_config {
 struct hw_hello {
     uint64_t id;
     uint64_t cluster_id;
+    bool has_lost_data;  /* of a cluster, in quarantine */
     uint64_t recovery;   /* how often the quorum of this cluster was given up */
     const char *phase;   /* "loading", "waiting", "forming", "joining", "member", "rebuilding", "stopping" */
     const char *problem; /* what is wrong, a sentence; NULL: nothing known. Valid for the turn */

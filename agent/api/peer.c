@@ -78,6 +78,7 @@ static void handle_hello(struct hw_exchange *x)
     m.id = hello.id;
     m.cluster_id = hello.cluster_id;
     m.recovery = hello.recovery;
+    m.lost_data = hello.has_lost_data;
     m.phase = (char *)hw_api_phase(api);
     m.name = (char *)api->config.node_name;
     m.peer_address = (char *)api->config.peer_address;

@@ -129,5 +129,6 @@ void hw_admin_recover_apply(struct hw_exchange *x)
         hw_admin_fail(x, rc, &e);
         return;
     }
+    answer.count = HW_RECOVERY_COUNT(answer.recovery);
     hw_exchange_ok_message(x, &answer.base);
 }

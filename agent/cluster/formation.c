@@ -34,6 +34,7 @@ struct other {
     bool is_join_asked;
     bool has_answered; /* Hello, since the last change of connection */
     bool is_empty;     /* belongs to no cluster and waits */
+    bool has_lost;     /* its data is in quarantine */
     bool is_stranger;  /* another cluster name, or not the node we expect there */
     bool has_accepted; /* Form */
     bool knows_hot;    /* belongs to a cluster that has a hot node */
@@ -122,7 +123,8 @@ static void on_hello(struct other *o, struct hw_slice message)
     if (m->cluster_id == 0) {
         o->refused[0] = '\0';
     }
-    o->is_empty = m->cluster_id == 0 && strcmp(m->phase, "waiting") == 0;
+    o->has_lost = m->cluster_id == 0 && m->lost_data;
+    o->is_empty = m->cluster_id == 0 && strcmp(m->phase, "waiting") == 0 && !m->lost_data;
     snprintf(o->name, sizeof o->name, "%s", m->name);
     o->is_stranger = strcmp(m->cluster_name, f->config.cluster_name) != 0 ||
                      (o->peer.name[0] != '\0' && strcmp(o->peer.name, m->name) != 0);
@@ -326,7 +328,7 @@ static void decide_members(struct hw_formation *f)
 {
     uint64_t cluster_id = hw_random_u64() >> 1; /* positive also where a signed column shows it */
     size_t n = 0;
-    if (f->asker_differs[0] != '\0') {
+    if (f->asker_differs[0] != '\0' || f->config.has_lost_data) {
         return;
     }
     for (size_t i = 0; i < f->config.peer_count; i++) {
@@ -380,6 +382,7 @@ static void form_step(struct hw_formation *f)
 static void find_problem(struct hw_formation *f)
 {
     const struct other *stuck = NULL;
+    const struct other *lost = NULL;
     bool has_hot = false;
     if (hw_loop_now_ms(f->loop) - f->asker_ms > ASKER_FRESH_MS) {
         f->asker_differs[0] = '\0';
@@ -390,10 +393,19 @@ static void find_problem(struct hw_formation *f)
         if (o->differs[0] != '\0') {
             snprintf(f->problem, sizeof f->problem, "%s", o->differs);
         }
+        lost = o->has_lost && !o->is_stranger ? o : lost;
         if (o->cluster_id != 0 && !o->is_stranger) {
             has_hot |= o->knows_hot;
             stuck = o->trouble[0] != '\0' ? o : stuck;
         }
+    }
+    if (!has_hot && f->problem[0] == '\0' && (f->config.has_lost_data || lost != NULL)) {
+        snprintf(
+            f->problem, sizeof f->problem,
+            "the damaged data of %s is in its quarantine folder, so no new cluster is formed, which would forget it: "
+            "start a node that still has the data; to begin with an empty cluster on purpose, move the quarantine "
+            "folders away",
+            f->config.has_lost_data ? "this node" : lost->name);
     }
     if (stuck != NULL && !has_hot && f->problem[0] == '\0') {
         snprintf(f->problem, sizeof f->problem, "this node has no data, and its cluster cannot let it in: %s says: %s",

@@ -5,10 +5,10 @@
  *  - If anybody belongs to a cluster of the right name, this node asks to be let in (Join) with its fresh id. A wiped
  *    node takes this way too: it never votes on an empty disk under its old id. Members of a quorum that was given up
  *    (hwctl recover) may still answer: the highest recovery counts.
- *  - A new cluster is formed only when every initial node has answered that it belongs to none. The one with the lowest
- *    name (the seed) draws the cluster id, stores the list of members, and sends it to the others (Form), who store it;
- *    when a majority has, each starts its log with that first configuration. The seed's list is stored before it is
- *    sent, so a crash halfway goes on with the same list.
+ *  - A new cluster is formed only when every initial node has answered that it belongs to none, and none of them has
+ * data of an old one in quarantine. The one with the lowest name (the seed) draws the cluster id, stores the list of
+ * members, and sends it to the others (Form), who store it; when a majority has, each starts its log with that first
+ * configuration. The seed's list is stored before it is sent, so a crash halfway goes on with the same list.
  *  - The lists of initial nodes are compared (initial.h): each node says its own when it asks and when it answers.
  * While that of a node which asks or answers differs, no cluster is formed, and both say so.
  *  - A node asks to be let in only where a hot node is known. When no member that answers knows one, this node says
@@ -46,6 +46,9 @@ struct hw_formation_config {
     struct hw_formation_peer peers[HW_FORMATION_PEERS_MAX]; /* the other initial nodes, or the addresses to join by */
     size_t peer_count;
     bool is_initial; /* this node is one of the initial nodes */
+    /* It had data, which was put aside for being damaged: it may join, but not form a new cluster, in which all that
+     * the old one had acknowledged would be forgotten. */
+    bool has_lost_data;
     /* A seed that stopped halfway goes on: */
     uint64_t forming_cluster_id;
     struct hw_formation_member forming[HW_FORMATION_PEERS_MAX];

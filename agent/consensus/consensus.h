@@ -37,13 +37,20 @@ struct hw_member {
 };
 #define HW_MEMBERS_MAX 64
 
-/* A recovered cluster goes on in a term so much higher, above whatever those who were given up may have reached. */
+/* How a cluster counts that its quorum was given up: a count, and behind it a number that was drawn, so that two
+ * recoveries made at the same time are two: the higher one supersedes the other. */
+#define HW_RECOVERY_DRAW_BITS 20
+#define HW_RECOVERY_DRAW(recovery) ((recovery) & ((UINT64_C(1) << HW_RECOVERY_DRAW_BITS) - 1))
+#define HW_RECOVERY_COUNT(recovery) ((recovery) >> HW_RECOVERY_DRAW_BITS)
+/* A recovered cluster goes on in a term so much higher, above whatever those who were given up may have reached; and
+ * the higher of two recoveries in the higher term. */
 #define HW_RECOVERY_TERM_STEP 1000000u
+#define HW_RECOVERY_DRAW_STEP 1000u
 
 struct hw_consensus_config {
     uint64_t id;                 /* > 0 */
     uint64_t cluster_id;         /* part of the peer handshake: a stranger is refused */
-    uint64_t recovery;           /* so is this: how often the quorum of this cluster was given up */
+    uint64_t recovery;           /* so is this: which recovery of this cluster; 0: none */
     bool is_recovering;          /* this start gives the quorum up: the server goes on alone, with what its log holds */
     const char *address;         /* own peer address, as peers connect to it */
     const char *folder;          /* exists; libraft's own files live here */

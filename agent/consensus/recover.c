@@ -30,6 +30,7 @@ int consensus_recover(struct hw_consensus *c)
 {
     struct raft_configuration alone;
     raft_term term = 0;
+    raft_term next;
     raft_index last = 0;
     int rv = look(c, &term, &last);
     if (rv != 0) {
@@ -45,13 +46,14 @@ int consensus_recover(struct hw_consensus *c)
         rv = c->below.recover(c->io, &alone);
     }
     raft_configuration_close(&alone);
+    next = term + HW_RECOVERY_TERM_STEP + HW_RECOVERY_DRAW(c->config.recovery) * HW_RECOVERY_DRAW_STEP;
     if (rv == 0) {
-        rv = c->below.set_term(c->io, term + HW_RECOVERY_TERM_STEP);
+        rv = c->below.set_term(c->io, next);
     }
     if (rv == 0) {
         hw_log_warn("raft", "the lost quorum is given up, this node is the only voter",
-                    "last_index=%llu term=%llu was_term=%llu", (unsigned long long)last + 1,
-                    (unsigned long long)term + HW_RECOVERY_TERM_STEP, (unsigned long long)term);
+                    "last_index=%llu term=%llu was_term=%llu", (unsigned long long)last + 1, (unsigned long long)next,
+                    (unsigned long long)term);
     }
     return rv;
 }

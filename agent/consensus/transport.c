@@ -376,7 +376,7 @@ static void check_hello(struct handshake *h, uint64_t cluster_id, uint64_t from,
     static const uint8_t welcome[ANSWER_FIXED];
     if (cluster_id != wire_id(config)) {
         refuse(h, "this node belongs to cluster %016llx (recovered %llu times), not to the peer's",
-               (unsigned long long)config->cluster_id, (unsigned long long)config->recovery);
+               (unsigned long long)config->cluster_id, (unsigned long long)HW_RECOVERY_COUNT(config->recovery));
     } else if (to != config->id) {
         refuse(h, "this is node %llu, not %llu", (unsigned long long)config->id, (unsigned long long)to);
     } else if (from == 0 || from == config->id) {

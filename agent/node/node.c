@@ -65,6 +65,8 @@ static void on_api_closed(void *ctx)
     struct hw_agent *a = ctx;
     hw_formation_free(a->formation);
     a->formation = NULL;
+    hw_lookout_free(a->lookout);
+    a->lookout = NULL;
     hw_cluster_free(a->cluster);
     a->cluster = NULL;
     if (a->replica != NULL) {
@@ -325,6 +327,7 @@ static int start(struct hw_agent *a, struct hw_error *e)
         rc = hw_datadir_open(a->config->node.data, &a->datadir, e);
     }
     if (rc == 0) {
+        a->has_lost_data = hw_datadir_has_lost_data(a->datadir);
         rc = load_identity(a, e);
         if (rc == HW_ERR_CORRUPT && hw_agent_can_start_anew(a)) {
             hw_log_error(COMPONENT,

@@ -5,6 +5,7 @@
 #include "agent/api/api.h"
 #include "agent/cluster/cluster.h"
 #include "agent/cluster/formation.h"
+#include "agent/cluster/lookout.h"
 #include "agent/node/node.h"
 #include "agent/replica/replica.h"
 #include "storage/warm/identity.h"
@@ -20,6 +21,7 @@ struct hw_agent {
     struct hw_pool *resolver;
     struct hw_datadir *datadir;
     struct hw_identity identity;
+    bool has_lost_data;                                 /* see hw_datadir_has_lost_data */
     struct hw_form_member initial[HW_CONFIG_NODES_MAX]; /* cluster.initial, as the ports tell it */
     struct hw_api *api;
     struct hw_formation *formation;
@@ -37,9 +39,11 @@ struct hw_agent {
     bool is_registered;
     bool is_started; /* the replica serves */
     bool is_stopping;
-    bool is_again;      /* start anew after this run */
-    bool is_recovery;   /* start again after this run, alone with the data that is there */
-    bool has_recovered; /* ... and this is that run; the history does not say so yet */
+    bool is_again; /* start anew after this run */
+    uint64_t next_recovery;
+    struct hw_lookout *lookout; /* for other recoveries of this cluster; NULL while there was none */
+    bool is_recovery;           /* start again after this run, alone with the data that is there */
+    bool has_recovered;         /* ... and this is that run; the history does not say so yet */
     unsigned signals;
     struct hw_reload *reload; /* under way */
     bool is_reload_wanted;    /* again, when that one is done */
@@ -62,6 +66,8 @@ int hw_agent_recover(void *ctx, uint64_t *recovery, struct hw_error *e);
 void hw_agent_on_superseded(void *ctx, uint64_t recovery);
 /* Once it is hot: a record in the history. */
 void hw_agent_note_recovery(struct hw_agent *a);
+/* In a recovered cluster: ask the configured addresses for other recoveries from now on. */
+void hw_agent_look_out(struct hw_agent *a);
 /* Between two runs; the data folder is still ours. False: the identity could not be written, and is as it was. */
 bool hw_agent_store_recovery(struct hw_agent *a);
 

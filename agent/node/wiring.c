@@ -23,6 +23,7 @@ static void on_hello(void *ctx, struct hw_hello *hello)
     hello->id = a->identity.raft_id;
     hello->cluster_id = a->identity.state == HW_IDENTITY_MEMBER ? a->identity.cluster_id : 0;
     hello->recovery = a->identity.recovery;
+    hello->has_lost_data = a->has_lost_data;
     hello->phase = hw_agent_phase(a);
     hello->problem = a->formation != NULL && !a->is_stopping ? hw_formation_problem(a->formation) : NULL;
     hello->initial = a->initial;
@@ -92,6 +93,11 @@ static int on_form(void *ctx, uint64_t cluster_id, uint64_t recovery, const stru
     }
     if (check_list(a, members, count, e) != 0) {
         return e->code;
+    }
+    if (count > 0 && a->has_lost_data) {
+        return hw_error_set(e, HW_ERR_PRECONDITION,
+                            "damaged data of a cluster is in quarantine here: this node may join "
+                            "one, but not form a new one");
     }
     next.cluster_id = cluster_id;
     next.recovery = count == 0 ? recovery : 0;
@@ -193,6 +199,7 @@ int hw_agent_start_formation(struct hw_agent *a)
     snprintf(f->self.peer_address, sizeof f->self.peer_address, "%s", c->advertise.peer);
     snprintf(f->self.client_address, sizeof f->self.client_address, "%s", c->advertise.client);
     f->is_initial = c->members.initial_count > 0;
+    f->has_lost_data = a->has_lost_data;
     for (size_t i = 0; i < c->members.initial_count; i++) {
         if (strcmp(c->members.initial[i].name, c->node.name) != 0) {
             struct hw_formation_peer *p = &f->peers[f->peer_count++];
@@ -308,6 +315,7 @@ static void start_cluster(struct hw_agent *a)
         }
     }
     a->is_started = true;
+    hw_agent_look_out(a);
     hw_api_set_replica(a->api, a->replica, a->identity.cluster_id);
     hw_api_set_cluster(a->api, a->cluster);
     hw_timer_start(a->register_timer, 0, REGISTER_EVERY_MS);

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "agent/base/clock.h"
+#include "storage/warm/datadir.h"
 #include "storage/warm/fs.h"
 #include "storage/warm/schema.h"
 
-#define QUARANTINE_FOLDER "quarantine"
 /* Files of one name moved aside within one millisecond; beyond that something is wrong. */
 #define QUARANTINE_TRIES_MAX 100
 
@@ -178,11 +178,11 @@ int hw_quarantine(const char *folder, const char *name, uint64_t wall_ms, struct
     char to[PATH_MAX];
     int rc;
     if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != NULL || strlen(name) > NAME_MAX ||
-        strcmp(name, QUARANTINE_FOLDER) == 0) {
+        strcmp(name, HW_QUARANTINE_FOLDER) == 0) {
         return hw_error_set(e, HW_ERR_INVALID, "'%s' is not a file of the data folder", name);
     }
     if ((rc = hw_fs_join(from, folder, name, "", e)) != 0 ||
-        (rc = hw_fs_join(aside, folder, QUARANTINE_FOLDER, "", e)) != 0) {
+        (rc = hw_fs_join(aside, folder, HW_QUARANTINE_FOLDER, "", e)) != 0) {
         return rc;
     }
     if (!hw_fs_is_there(from)) {

@@ -13,6 +13,7 @@
 #include "agent/base/clock.h"
 #include "storage/warm/fs.h"
 #include "storage/warm/identity.h"
+#include "storage/warm/image.h"
 
 /* The lock belongs to the open file, not to its name, and the kernel drops it with the process: a crash leaves no stale
  * lock behind. The file itself stays; its text only tells a person who holds it. */
@@ -144,4 +145,47 @@ void hw_datadir_close(struct hw_datadir *d)
 const char *hw_datadir_path(const struct hw_datadir *d)
 {
     return d->path;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t len = strlen(text);
+    size_t end_len = strlen(end);
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+static bool is_empty_folder(int at, const char *name)
+{
+    int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    bool is_empty = true;
+    if (dir == NULL) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return false; /* something that cannot be read is not nothing */
+    }
+    while (is_empty && (entry = readdir(dir)) != NULL) {
+        is_empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    }
+    closedir(dir);
+    return is_empty;
+}
+
+bool hw_datadir_has_lost_data(const struct hw_datadir *d)
+{
+    char path[PATH_MAX];
+    struct dirent *entry;
+    bool has_lost = false;
+    DIR *dir = hw_fs_join(path, d->path, HW_QUARANTINE_FOLDER, "", NULL) == 0 ? opendir(path) : NULL;
+    if (dir == NULL) {
+        return false;
+    }
+    while (!has_lost && (entry = readdir(dir)) != NULL) {
+        has_lost = ends_with(entry->d_name, "-" HW_IMAGE_FILE) ||
+                   (ends_with(entry->d_name, "-" HW_RAFT_FOLDER) && !is_empty_folder(dirfd(dir), entry->d_name));
+    }
+    closedir(dir);
+    return has_lost;
 }

@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #define HW_LOCK_FILE "lock"
+#define HW_QUARANTINE_FOLDER "quarantine"
 
 struct hw_datadir {
     int lock_fd;

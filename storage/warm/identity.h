@@ -13,6 +13,7 @@
 #ifndef HW_WARM_IDENTITY_H
 #define HW_WARM_IDENTITY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,7 +50,7 @@ struct hw_identity {
     enum hw_identity_state state;
     uint64_t cluster_id; /* 0 only while waiting */
     uint64_t raft_id;    /* 0 only while waiting */
-    uint64_t recovery;   /* how often the quorum of this cluster was given up; members of less are superseded */
+    uint64_t recovery;   /* which recovery of the cluster this is (0: none); members of a lower one are superseded */
     char name[HW_NODE_NAME_MAX];
     struct hw_identity_member members[HW_IDENTITY_MEMBERS_MAX]; /* at least one while forming, none otherwise */
     size_t member_count;
@@ -63,6 +64,9 @@ struct hw_datadir;
 int hw_datadir_open(const char *path, struct hw_datadir **d, struct hw_error *e);
 /* NULL is allowed. */
 void hw_datadir_close(struct hw_datadir *d);
+/* Has data of a member been put aside here (an image, or a log with files in quarantine/)? Such a node may only join a
+ * cluster that has the data: a new one formed of nodes like it would forget all of it without a word. */
+bool hw_datadir_has_lost_data(const struct hw_datadir *d);
 /* As given to open; lives as long as d. */
 const char *hw_datadir_path(const struct hw_datadir *d);
 

@@ -289,6 +289,42 @@ class Damage(ClusterTest):
         self.assertNotEqual(node.status()["id"], old_id)
 
 
+class AllDamaged(StandAloneTest):
+    """When every node's data is damaged at once, nobody is left to be rebuilt from: a new, empty cluster must not stand
+    up in the place of the old one as if nothing had been lost."""
+
+    def check(self, harm):
+        cluster = self.make()
+        put_many(cluster.hot(), "precious/", 20)
+        assert_converged(self, cluster.nodes)
+        for n in cluster.nodes:
+            n.stop()
+        for n in cluster.nodes:
+            harm(n)
+            n.start()
+        for n in cluster.nodes:
+            wait_for(f"{n.name} says why it waits", lambda n=n: "quarantine folder" in http_get(n.client, "/readyz")[1], 30)
+            self.assertFalse(n.is_ready())
+            self.assertNotIn("forming a cluster", n.log_text().split("starting again")[-1].split("starting anew")[-1])
+        for n in cluster.nodes:  # what an operator does who wants to begin anew
+            n.stop()
+            os.rename(os.path.join(n.data, "quarantine"), n.data + ".kept")
+            n.start()
+        cluster.wait_ready()
+        self.assertIsNone(h2.get(cluster.hot().client, "precious/00000")[0])
+
+    def test_images(self):
+        def harm(n):
+            image = os.path.join(n.data, "image.db")
+            for path in glob.glob(image + "-*"):
+                os.remove(path)
+            Damage.flip(image)
+        self.check(harm)
+
+    def test_logs(self):
+        self.check(lambda n: shutil.rmtree(os.path.join(n.data, "raft")))
+
+
 class LostTail(StandAloneTest):
     """A voter whose disk loses the end of its log, entries that it had acknowledged, must not stay behind for ever: the
     hot node believes that it has them."""

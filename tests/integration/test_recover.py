@@ -77,6 +77,32 @@ class Recover(StandAloneTest):
         self.assertEqual(h2.get(left.client, "after")[0], b"1")
         self.assertGreaterEqual(epoch_of(left), first)
 
+    def test_of_two_survivors_one_is_superseded(self):
+        """Recovered one after the other, each alone: when both run they find each other, and the higher number wins."""
+        cluster = self.make()
+        cluster.wait_registered()
+        put_many(cluster.hot(), "kept/", 10)
+        assert_converged(self, cluster.nodes)
+        for n in cluster.nodes:
+            n.kill()
+        a, b, c = cluster.nodes
+        for n in (a, b):
+            n.start()
+            wait_for("it has loaded its data", lambda n=n: n.status().get("phase") == "member")
+            wait_for("no hot node is known", lambda n=n: not n.cluster_status().get("hot_node"))
+            self.ok(self.apply(cluster, n))
+            h2.put(n.client, "of", n.name)
+            n.kill()
+        for n in cluster.nodes:
+            n.start()
+        wait_for("one of the two is superseded",
+                 lambda: sum("superseded" in n.log_text() for n in (a, b)) == 1, 30)
+        survivor = next(n for n in (a, b) if "superseded" not in n.log_text())
+        cluster.wait_ready()
+        wait_voters(survivor, [n.name for n in cluster.nodes])
+        assert_converged(self, cluster.nodes)
+        self.assertEqual(h2.get(c.client, "of")[0], survivor.name.encode())
+
     def test_refusals(self):
         cluster = self.make()
         cluster.wait_registered()
