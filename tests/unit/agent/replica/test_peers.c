@@ -63,6 +63,9 @@ static void peer_shut(struct peer *p)
 
 static void peer_free(struct peer *p)
 {
+    if (p->held != NULL) {
+        hw_call_end(p->held, HW_GRPC_CANCELLED, NULL);
+    }
     hw_listener_free(p->listener);
     hw_rpc_server_free(p->server);
 }
