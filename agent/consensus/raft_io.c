@@ -151,7 +151,7 @@ static int do_append(struct raft_io *io, struct raft_io_append *req, const struc
         consensus_fail(c, "the log could not be written: out of memory");
     }
     c->appended_to = c->append_index + n - 1;
-    c->last_term = entries[n - 1].term;
+    c->last_term = n > 0 ? entries[n - 1].term : c->last_term;
     if (a == NULL) {
         return 0;
     }
