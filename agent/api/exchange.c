@@ -278,8 +278,8 @@ bool hw_exchange_try_here(struct hw_exchange *x)
 
 static void refuse_without_replica(struct hw_exchange *x)
 {
-    hw_exchange_failf(x, HW_GRPC_UNAVAILABLE, HW_NOTHING_DONE "node %s is %s: it has no state to answer from", x->api->config.node_name,
-                      hw_api_phase(x->api));
+    hw_exchange_failf(x, HW_GRPC_UNAVAILABLE, HW_NOTHING_DONE "node %s is %s: it has no state to answer from",
+                      x->api->config.node_name, hw_api_phase(x->api));
 }
 
 static void route(struct hw_exchange *x)

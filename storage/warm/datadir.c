@@ -40,8 +40,8 @@ static int write_pid(struct hw_datadir *d, const char *path, struct hw_error *e)
     return errnum == 0 ? 0 : hw_error_errno(e, errnum, "write %s", path);
 }
 
-/* A process that was killed holds its lock until the kernel has taken it apart, and its supervisor starts the next one at
- * once. */
+/* A process that was killed holds its lock until the kernel has taken it apart, and its supervisor starts the next one
+ * at once. */
 static int lock_soon(int fd)
 {
     uint64_t end_ms = hw_mono_ms() + HW_LOCK_WAIT_MS;
