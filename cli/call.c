@@ -243,7 +243,7 @@ struct attempt {
     bool was_sent;
     int refused; /* by on_message */
     enum hw_grpc status;
-    char text[384];
+    char text[768];
     struct hw_error *e;
 };
 
@@ -405,7 +405,7 @@ int hw_ctl_stream_at(struct hw_ctl *ctl, unsigned i, const char *path, const Pro
 
 bool hw_ctl_may_go_on(const struct hw_ctl_method *method, bool was_sent, int code, const char *text)
 {
-    /* What HotWarm and etcd say when a write was turned away before the log. */
+    /* What etcd says, and HotWarm in its words, when a write was turned away before the log. */
     static const char *const not_applied[] = {"not hot", "no hot node", "not leader", "no leader"};
     bool is_dead = code == HW_ERR_CONNECT || code == HW_ERR_CLOSED || code == HW_ERR_UNAVAILABLE ||
                    code == HW_ERR_TIMEOUT || code == HW_ERR_PROTOCOL;
@@ -414,6 +414,9 @@ bool hw_ctl_may_go_on(const struct hw_ctl_method *method, bool was_sent, int cod
     }
     if (!method->is_write) {
         return is_dead || (method->skips_refusals && code == HW_ERR_PRECONDITION);
+    }
+    if (code == HW_ERR_UNAVAILABLE && strncmp(text, HW_NOTHING_DONE, sizeof HW_NOTHING_DONE - 1) == 0) {
+        return true;
     }
     for (size_t i = 0; code == HW_ERR_UNAVAILABLE && i < hw_array_len(not_applied); i++) {
         if (strcasestr(text, not_applied[i]) != NULL) {

@@ -334,8 +334,9 @@ const struct hw_ctl_command hw_ctl_commands[] = {
         .help = "Check a saved file and say what it holds",
         .details = "Reads every row; no cluster is needed. Exit 7 when it is damaged.\n",
         .json = "file, format, cluster_id, index, revision, compacted, epoch, rows, rows_hash, state_hash, "
-                "written_wall_ms\n",
-        .examples = EXAMPLES("snapshot verify backup.db"),
+                "written_wall_ms, checksum\n",
+        .flags = FLAGS(TEXT("checksum", "HEX", "the file must be the one for which 'snapshot save' printed this")),
+        .examples = EXAMPLES("snapshot verify backup.db", "snapshot verify backup.db --checksum 5d2cf0a5c31b1d0e"),
         .run = hw_ctl_run_snapshot_verify,
     },
     {

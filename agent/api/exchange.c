@@ -278,8 +278,8 @@ bool hw_exchange_try_here(struct hw_exchange *x)
 
 static void refuse_without_replica(struct hw_exchange *x)
 {
-    hw_exchange_failf(x, HW_GRPC_UNAVAILABLE, "node %s is %s: it has no state to answer from", x->api->config.node_name,
-                      hw_api_phase(x->api));
+    hw_exchange_failf(x, HW_GRPC_UNAVAILABLE, HW_NOTHING_DONE "node %s is %s: it has no state to answer from",
+                      x->api->config.node_name, hw_api_phase(x->api));
 }
 
 static void route(struct hw_exchange *x)
@@ -446,11 +446,22 @@ static enum hw_refusal refusal_of_read(const struct hw_exchange *x, int status)
     return x->api->replica == NULL || hw_replica_hot_id(x->api->replica) == 0 ? HW_REFUSE_NO_LEADER : HW_REFUSE_TIMEOUT;
 }
 
+/* UNAVAILABLE where this node knows better than "no leader" why. */
+static void refuse_read(struct hw_exchange *x, int status)
+{
+    const char *trouble = x->api->replica == NULL ? "" : hw_replica_trouble(x->api->replica);
+    if (status == HW_ERR_UNAVAILABLE && trouble[0] != '\0') {
+        hw_exchange_fail(x, HW_GRPC_UNAVAILABLE, trouble);
+    } else {
+        hw_exchange_refuse(x, refusal_of_read(x, status));
+    }
+}
+
 static void read_done(struct hw_read *rd, int status)
 {
     struct hw_exchange *x = rd->data;
     if (status != 0) {
-        hw_exchange_refuse(x, refusal_of_read(x, status));
+        refuse_read(x, status);
     } else if (hw_exchange_is_over(x) || !hw_api_has_state(x->api)) {
         hw_exchange_refuse(x, HW_REFUSE_TIMEOUT);
     } else {
@@ -468,7 +479,7 @@ void hw_exchange_read(struct hw_exchange *x, void (*on_readable)(struct hw_excha
     x->on_readable = on_readable;
     rc = hw_replica_read(x->api->replica, rd, hw_exchange_time_left_ms(x));
     if (rc != 0) {
-        hw_exchange_refuse(x, refusal_of_read(x, rc));
+        refuse_read(x, rc);
     }
 }
 

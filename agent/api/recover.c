@@ -41,15 +41,15 @@ static void fill_state(struct hw_api *api, struct plan *p)
 {
     struct hw_replica_status s;
     struct hw_hot *hot = hw_replica_hot(api->replica);
-    const struct hw_node *node;
+    const char *hot_name;
     hw_replica_status(api->replica, &s);
-    node = hw_hot_node_by_id(hot, s.hot_id);
+    hot_name = hw_replica_name_of(api->replica, s.hot_id);
     p->m.last_term = s.view.last_term;
     p->m.last_index = s.view.last_index;
     p->m.applied_index = s.applied_index;
     p->m.revision = hw_hot_revision(hot);
     p->m.role = (char *)hw_role_name(s.view.role);
-    p->m.hot_node = (char *)(s.hot_id == 0 ? "" : node != NULL ? node->name : "?");
+    p->m.hot_node = (char *)(s.hot_id == 0 ? "" : hot_name[0] != '\0' ? hot_name : "?");
     fill_members(api, p);
 }
 

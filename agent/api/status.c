@@ -86,16 +86,15 @@ void hw_status_cluster(struct hw_api *api, Hotwarm__V1__StatusResponse *m, char 
     m->answered_by = (char *)api->config.node_name;
     m->hot_node = hot_node;
     if (hw_api_has_state(api)) {
-        struct hw_hot *hot = hw_replica_hot(api->replica);
-        const struct hw_node *node;
+        const char *name;
         hot_id = hw_replica_hot_id(api->replica);
         if (!hw_replica_is_reachable(api->replica, hot_id)) {
             hot_id = 0; /* it was, and is not known to be any more */
         }
-        node = hw_hot_node_by_id(hot, hot_id);
-        m->epoch = hw_hot_epoch(hot);
-        if (node != NULL) {
-            snprintf(hot_node, HW_NODE_NAME_MAX, "%s", node->name);
+        name = hw_replica_name_of(api->replica, hot_id);
+        m->epoch = hw_hot_epoch(hw_replica_hot(api->replica));
+        if (name[0] != '\0') {
+            snprintf(hot_node, HW_NODE_NAME_MAX, "%s", name);
         } else if (hot_id != 0) {
             snprintf(hot_node, HW_NODE_NAME_MAX, "%016" PRIx64, hot_id);
         }

@@ -399,6 +399,13 @@ static int choose_target(struct hw_cluster *c, struct hw_switchover *s)
     return 0;
 }
 
+static void hand_over(struct hw_cluster *c)
+{
+    if (c->ops->on_hand_over != NULL) {
+        c->ops->on_hand_over(c->ctx);
+    }
+}
+
 int hw_cluster_switchover(struct hw_cluster *c, struct hw_switchover *s, uint64_t timeout_ms)
 {
     int rc;
@@ -417,6 +424,7 @@ int hw_cluster_switchover(struct hw_cluster *c, struct hw_switchover *s, uint64_
     s->deadline_ms = s->started_ms + timeout_ms;
     s->cluster = c;
     s->change.done = on_transfer_done;
+    hand_over(c);
     rc = hw_consensus_transfer(c->consensus, &s->change, s->to);
     if (rc != 0) {
         return hw_error_set(&s->e, rc, "hand over leadership: %s", hw_err_text(rc));
@@ -451,6 +459,7 @@ static void mend_tail(struct hw_cluster *c, uint64_t damaged)
              node != NULL ? node->name : "a member");
     note_event(c, damaged, "tail-lost", text);
     c->change.done = on_change_done;
+    hand_over(c);
     start_change(c, damaged, hw_consensus_transfer(c->consensus, &c->change, to));
 }
 

@@ -20,6 +20,8 @@ struct hw_cluster_ops {
     struct hw_hot *(*hot)(void *ctx);
     /* Put a command into the log; done(arg, status, result code) later. Negative: not taken. */
     int (*propose)(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, int status), void *arg);
+    /* Leadership is about to be handed over on purpose: what is proposed now still comes before. May be NULL. */
+    void (*on_hand_over)(void *ctx);
 };
 
 struct hw_cluster_config {

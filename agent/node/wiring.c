@@ -8,6 +8,7 @@
 #include "agent/base/log.h"
 #include "agent/cluster/initial.h"
 #include "agent/node/node_impl.h"
+#include "agent/replica/lease.h"
 #include "proto/hotwarm.pb-c.h"
 
 #define REGISTER_EVERY_MS 500
@@ -287,8 +288,19 @@ int hw_agent_propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg
     return rc;
 }
 
+static void on_hand_over(void *ctx)
+{
+    struct hw_agent *a = ctx;
+    hw_replica_lease_hand_on(a->replica);
+}
+
 const struct hw_cluster_ops hw_agent_cluster_ops = {
-    .is_hot = is_hot, .is_reachable = is_reachable, .hot = hot_state, .propose = hw_agent_propose};
+    .is_hot = is_hot,
+    .is_reachable = is_reachable,
+    .hot = hot_state,
+    .propose = hw_agent_propose,
+    .on_hand_over = on_hand_over,
+};
 
 /* ---- the replica tells ---- */
 

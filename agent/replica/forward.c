@@ -1,5 +1,6 @@
 /* Calls that only the hot node can answer, sent to it over the peer connection. While none is known they are held; what
  * surely did not run is sent again to the next hot node; what may have run is not, unless repeating it does no harm. */
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/base/assert.h"
@@ -128,11 +129,17 @@ static void on_tick(void *ctx)
 {
     struct hw_replica *r = ctx;
     uint64_t now = hw_loop_now_ms(r->loop);
+    const char *trouble = hw_replica_trouble(r);
+    char text[sizeof r->quorum.trouble + sizeof HW_NOTHING_DONE];
     struct hw_forward *f;
     struct hw_forward *next;
+    snprintf(text, sizeof text, HW_NOTHING_DONE "%s", trouble);
     for (f = TAILQ_FIRST(&r->forwards.held); f != NULL; f = next) {
         next = TAILQ_NEXT(f, link);
-        if (f->deadline_ms <= now) {
+        if (trouble[0] != '\0') {
+            TAILQ_REMOVE(&r->forwards.held, f, link);
+            answer(f, HW_GRPC_UNAVAILABLE, text, hw_slice_of(NULL, 0));
+        } else if (f->deadline_ms <= now) {
             TAILQ_REMOVE(&r->forwards.held, f, link);
             answer(f, HW_GRPC_UNAVAILABLE, "etcdserver: no leader", hw_slice_of(NULL, 0));
         }

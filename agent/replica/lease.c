@@ -22,7 +22,7 @@
 #define ADOPT_BUDGET 2000  /* leases a turn: about a millisecond */
 #define FREE_BUDGET 10000  /* a turn */
 #define WALK_BUDGET 10000  /* a tick */
-#define WALK_EVERY_MS 1000 /* at most one round in this time */
+#define WALK_EVERY_MS 500  /* at most one round in this time */
 
 struct lease_end {
     struct hw_write write;
@@ -45,9 +45,11 @@ struct hw_leases {
     unsigned end_count;
     /* remaining times */
     struct hw_write write;
+    struct hw_write hand_on;          /* a second one, before the tenure is handed over */
     struct hw_lease_remaining *batch; /* HW_LEASE_CHECKPOINT_MAX */
-    uint64_t batch_number;            /* of the one under way, or of the last */
+    uint64_t batch_number;            /* of what is under way, or was last */
     bool is_writing;
+    bool is_handing_on;
     bool is_walking;
     uint64_t walked_ms; /* when the round began */
     struct hw_counter *m_ended;
@@ -200,38 +202,37 @@ static void more_step(struct hw_defer *d)
 
 static bool is_written_down(const struct hw_leases *l, const struct hw_lease_entry *e)
 {
-    return e->written_s > 0 || (l->is_writing && e->batch == l->batch_number);
+    return e->written_s > 0 || ((l->is_writing || l->is_handing_on) && e->batch == l->batch_number);
 }
 
 static void on_written(struct hw_write *w, int status)
 {
-    struct hw_leases *l = hw_container_of(w, struct hw_leases, write);
-    l->is_writing = false;
+    struct hw_leases *l = w->data;
+    *(w == &l->write ? &l->is_writing : &l->is_handing_on) = false;
     if (status != 0 && status != HW_ERR_NOTHOT && status != HW_ERR_CANCELLED) {
         hw_log_debug(HW_COMPONENT, "remaining times of leases not written", "why=%s", hw_logq(hw_err_text(status)));
     }
 }
 
-static void write_batch(struct hw_leases *l, size_t count)
+/* Refused: false; the next round finds them again. */
+static bool write_batch(struct hw_leases *l, struct hw_write *w, size_t count)
 {
     struct hw_cmd cmd = {.type = HW_CMD_LEASE_CHECKPOINT, .wall_ms = hw_wall_ms()};
     int rc;
     cmd.checkpoint.leases = l->batch;
     cmd.checkpoint.count = count;
-    memset(&l->write, 0, sizeof l->write);
-    l->write.done = on_written;
-    rc = hw_write_encode(&l->write, &cmd);
-    if (rc == 0) {
-        rc = hw_replica_write(l->replica, &l->write);
-    }
-    l->is_writing = rc == 0; /* refused: the next round finds them again */
+    memset(w, 0, sizeof *w);
+    w->done = on_written;
+    w->data = l;
+    rc = hw_write_encode(w, &cmd);
+    return rc == 0 && hw_replica_write(l->replica, w) == 0;
 }
 
 static void write_what_is_left(struct hw_leases *l)
 {
     struct hw_lease_entry *e;
     size_t count = 0;
-    if (l->is_writing || (!l->is_walking && l->clock.now_ms - l->walked_ms < WALK_EVERY_MS)) {
+    if (l->is_writing || l->is_handing_on || (!l->is_walking && l->clock.now_ms - l->walked_ms < WALK_EVERY_MS)) {
         return;
     }
     if (!l->is_walking) {
@@ -253,9 +254,30 @@ static void write_what_is_left(struct hw_leases *l)
             e->batch = l->batch_number;
         }
     }
-    if (count > 0) {
-        write_batch(l, count);
+    l->is_writing = count > 0 && write_batch(l, &l->write, count);
+}
+
+void hw_replica_lease_hand_on(struct hw_replica *r)
+{
+    struct hw_leases *l = of(r);
+    struct hw_lease_entry *e;
+    unsigned budget = WALK_BUDGET;
+    size_t count = 0;
+    if (!l->is_on || l->is_handing_on) {
+        return;
     }
+    hw_lease_clock_advance(&l->clock, hw_mono_ms());
+    l->batch_number += !l->is_writing; /* one number for both, so that is_written_down knows either */
+    TAILQ_FOREACH(e, &l->clock.all, link) {
+        if (budget-- == 0 || count == HW_LEASE_CHECKPOINT_MAX) {
+            break;
+        }
+        if (hw_lease_clock_is_handed_on(&l->clock, e, &l->batch[count].remaining_s)) {
+            l->batch[count++].id = e->id;
+            e->batch = l->batch_number;
+        }
+    }
+    l->is_handing_on = count > 0 && write_batch(l, &l->hand_on, count);
 }
 
 static void on_tick(void *ctx)

@@ -2,10 +2,23 @@
  *
  * Deadlines count on a running clock that stands still while the loop does (a stalled or stopped process, a suspended
  * machine): a stall of the hot node never ends leases that their owners could not renew meanwhile. A node that becomes
- * hot gives each lease what was last written down, or its full time, plus one election timeout. Remaining time is
- * written down through the log for leases that have used a third of their time, so that a change of the hot node
- * neither shortens nor endlessly renews them. Ending is a proposal (LEASE_REVOKE), at most a bounded number in flight.
- * One ordered structure, no timer per lease. Loop thread only.
+ * hot gives each lease what was last written down, or its full time, plus one election timeout, which it does not hand
+ * on. Ending is a proposal (LEASE_REVOKE), at most a bounded number in flight. One ordered structure, no timer per
+ * lease. Loop thread only.
+ *
+ * A change of the hot node neither shortens a lease nor endlessly renews it: remaining time is written down through the
+ * log, in batches of HW_LEASE_CHECKPOINT_MAX, one under way, at most one every HW_LEASE_TICK_MS:
+ * - a lease that was granted or renewed in this tenure once a third of its time, at most a minute, is used;
+ * - one that was taken over from another hot node after a second, and again whenever as much more was used as was
+ *   written down in this tenure (lease_clock.h): a third of each lease's time is 20 s for a minute's lease, and tenures
+ *   shorter than that must count too;
+ * - before an orderly handover (hw_replica_lease_hand_on) whatever is not written down yet, to the second, for the
+ *   first HW_LEASE_CHECKPOINT_MAX of them.
+ * So what a change adds to a lease without keep-alives is bounded. By kill -9, the first one adds at most a third of its
+ * time (at most a minute); each later one at most half of the tenure that ended, but no less than 1 s and what the
+ * rounds take (up to 0.6 s, 3 s for 100,000 leases); an orderly one less than 1 s of rounding; each change one election
+ * timeout while the tenure lasts that it began. Only tenures that are all shorter than that keep a lease alive for as
+ * long as they go on.
  *
  * While the log takes no entries (no space), nothing ends either, and what was renewed meanwhile stays.
  */
@@ -24,6 +37,10 @@ int64_t hw_replica_lease_ttl_min_s(const struct hw_replica *r);
 int hw_replica_lease_renew(struct hw_replica *r, int64_t id, int64_t *ttl_s);
 /* What is left, rounded down to seconds; hot node only. */
 int hw_replica_lease_left(struct hw_replica *r, int64_t id, int64_t *left_s);
+
+/* The tenure is about to be handed over: write down what is left, in one batch at most, in the log before whatever is
+ * submitted to it after this call. Does nothing elsewhere. */
+void hw_replica_lease_hand_on(struct hw_replica *r);
 
 /* What an owner may rely on: this node is confirmed to be hot still (one round for all that wait, as for a read); where
  * the log says that less is left, it is told "all" first, so that the next hot node does not end the lease early; then

@@ -55,6 +55,12 @@ static uint64_t ms_of(int64_t seconds)
     return (uint64_t)(seconds > 0 ? seconds : 0) * 1000;
 }
 
+/* What the state says is left. */
+static uint64_t known_ms(const struct hw_lease_entry *e)
+{
+    return ms_of(e->written_s > 0 ? e->written_s : e->ttl_s);
+}
+
 static struct hw_lease_entry *add(struct hw_lease_clock *c, int64_t id, int64_t ttl_s, int64_t written_s,
                                   uint64_t left_ms)
 {
@@ -80,7 +86,12 @@ struct hw_lease_entry *hw_lease_clock_add(struct hw_lease_clock *c, int64_t id, 
 
 struct hw_lease_entry *hw_lease_clock_adopt(struct hw_lease_clock *c, int64_t id, int64_t ttl_s, int64_t written_s)
 {
-    return add(c, id, ttl_s, written_s, ms_of(written_s > 0 ? written_s : ttl_s) + c->grace_ms);
+    uint64_t left_ms = ms_of(written_s > 0 ? written_s : ttl_s);
+    struct hw_lease_entry *e = add(c, id, ttl_s, written_s, left_ms + c->grace_ms);
+    if (e != NULL) {
+        e->adopted_ms = left_ms;
+    }
+    return e;
 }
 
 static void leave_ends(struct hw_lease_clock *c, struct hw_lease_entry *e)
@@ -113,6 +124,7 @@ static void end_at(struct hw_lease_clock *c, struct hw_lease_entry *e, uint64_t 
 void hw_lease_clock_renew(struct hw_lease_clock *c, struct hw_lease_entry *e)
 {
     hw_assert(!e->is_ending);
+    e->adopted_ms = 0;
     end_at(c, e, c->now_ms + ms_of(e->ttl_s));
 }
 
@@ -143,21 +155,44 @@ void hw_lease_clock_put_back(struct hw_lease_clock *c, struct hw_lease_entry *e,
     end_at(c, e, c->now_ms + delay_ms);
 }
 
-bool hw_lease_clock_is_writable(const struct hw_lease_clock *c, const struct hw_lease_entry *e, int64_t *remaining_s)
+/* How much may be used before it is written down. */
+static uint64_t write_after_ms(const struct hw_lease_entry *e)
+{
+    uint64_t after_ms = ms_of(e->ttl_s) / 3;
+    after_ms = after_ms < HW_LEASE_WRITE_AFTER_MS_MAX ? after_ms : HW_LEASE_WRITE_AFTER_MS_MAX;
+    if (e->adopted_ms != 0) {
+        uint64_t written_ms = e->adopted_ms > known_ms(e) ? e->adopted_ms - known_ms(e) : 0;
+        uint64_t early_ms = written_ms > HW_LEASE_WRITE_ADOPTED_MS ? written_ms : HW_LEASE_WRITE_ADOPTED_MS;
+        after_ms = after_ms < early_ms ? after_ms : early_ms;
+    }
+    return after_ms;
+}
+
+static bool is_writable_after(const struct hw_lease_clock *c, const struct hw_lease_entry *e, uint64_t after_ms,
+                              int64_t *remaining_s)
 {
     uint64_t left = left_ms(c, e);
-    uint64_t known = ms_of(e->written_s > 0 ? e->written_s : e->ttl_s);
-    uint64_t after = ms_of(e->ttl_s) / 3;
-    after = after < HW_LEASE_WRITE_AFTER_MS_MAX ? after : HW_LEASE_WRITE_AFTER_MS_MAX;
+    uint64_t known = known_ms(e);
+    uint64_t own = e->adopted_ms == 0 ? left : left > c->grace_ms ? left - c->grace_ms : 1;
     if (left == 0) {
         return false; /* it ends: nothing to hand on */
     }
-    if (left + after < known || left > known + c->grace_ms + 1000) {
-        int64_t left_s = (int64_t)((left + 999) / 1000);
+    if (own + after_ms < known || left > known + c->grace_ms + 1000) {
+        int64_t left_s = (int64_t)((own + 999) / 1000);
         *remaining_s = left_s < e->ttl_s ? left_s : 0;
         return *remaining_s != e->written_s;
     }
     return false;
+}
+
+bool hw_lease_clock_is_writable(const struct hw_lease_clock *c, const struct hw_lease_entry *e, int64_t *remaining_s)
+{
+    return is_writable_after(c, e, write_after_ms(e), remaining_s);
+}
+
+bool hw_lease_clock_is_handed_on(const struct hw_lease_clock *c, const struct hw_lease_entry *e, int64_t *remaining_s)
+{
+    return is_writable_after(c, e, 0, remaining_s);
 }
 
 struct hw_lease_entry *hw_lease_clock_walk(struct hw_lease_clock *c)

@@ -24,6 +24,10 @@
 /* Remaining time is written down once a third of the time to live has gone since it was last known, and at the latest
  * after this: leases of hours must not begin anew because the hot node changes every few minutes. */
 #define HW_LEASE_WRITE_AFTER_MS_MAX 60000
+/* One that was taken over and has not been renewed since is written down sooner: after this long, and then whenever as
+ * much again has been used as was written down in this tenure. So of a tenure that is cut off at any moment at least
+ * half counts, less this, and the number of writings grows with the logarithm of the time. */
+#define HW_LEASE_WRITE_ADOPTED_MS 1000
 
 struct hw_lease_entry {
     RB_ENTRY(hw_lease_entry) by_id;
@@ -34,6 +38,7 @@ struct hw_lease_entry {
     int64_t written_s; /* what the state says is left; 0: all */
     uint64_t end_ms;   /* on the running clock */
     uint64_t batch;    /* number of the last batch of remaining times that it was in */
+    uint64_t adopted_ms; /* what was written down when it was taken over; 0: granted or renewed in this tenure */
     bool is_ending;    /* its revocation has been proposed: it is not in by_end and cannot be renewed */
 };
 
@@ -50,7 +55,7 @@ struct hw_lease_clock {
     size_t count;
     uint64_t now_ms;     /* the running clock: starts at 1 */
     uint64_t machine_ms; /* when it was looked at last */
-    uint64_t grace_ms;   /* added on taking over, and not held against a lease afterwards */
+    uint64_t grace_ms;   /* added on taking over; not handed on: the next hot node adds its own */
 };
 
 void hw_lease_clock_init(struct hw_lease_clock *c, uint64_t grace_ms);
@@ -78,6 +83,8 @@ void hw_lease_clock_put_back(struct hw_lease_clock *c, struct hw_lease_entry *e,
 
 /* Should what is left be written down now, and what: 0 is all of it. */
 bool hw_lease_clock_is_writable(const struct hw_lease_clock *c, const struct hw_lease_entry *e, int64_t *remaining_s);
+/* The same before this node hands the tenure on: whatever the state does not say yet, to the second. */
+bool hw_lease_clock_is_handed_on(const struct hw_lease_clock *c, const struct hw_lease_entry *e, int64_t *remaining_s);
 /* Go round all leases: the next one, NULL at the end of a round (the walk begins anew then). */
 struct hw_lease_entry *hw_lease_clock_walk(struct hw_lease_clock *c);
 

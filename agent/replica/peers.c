@@ -39,6 +39,9 @@ static void on_hello_message(struct hw_request *request, struct hw_slice message
     bool is_same = m != NULL && m->id == p->id;
     bool is_removed = is_same && m->removed;
     bool is_read = m != NULL;
+    if (is_same) {
+        snprintf(p->name, sizeof p->name, "%s", m->name);
+    }
     uint64_t recovery = m != NULL && m->cluster_id == p->replica->config.consensus.cluster_id ? m->recovery : 0;
     hotwarm__v1__hello_response__free_unpacked(m, NULL);
     if (recovery > p->replica->config.consensus.recovery && p->replica->phase == HW_PHASE_MEMBER) {
@@ -144,6 +147,16 @@ struct hw_peer *hw_peer_of(struct hw_replica *r, uint64_t id)
     return NULL;
 }
 
+const char *hw_replica_name_of(struct hw_replica *r, uint64_t id)
+{
+    const struct hw_node *node = r->hot != NULL ? hw_hot_node_by_id(r->hot, id) : NULL;
+    const struct hw_peer *p = hw_peer_of(r, id);
+    if (node != NULL) {
+        return node->name;
+    }
+    return id == r->config.consensus.id ? r->name : p != NULL ? p->name : "";
+}
+
 static void peer_add(struct hw_replica *r, const struct hw_member *m)
 {
     struct hw_rpc_limits limits;
@@ -161,6 +174,7 @@ static void peer_add(struct hw_replica *r, const struct hw_member *m)
             return; /* out of memory: the next change tries again */
         }
         p->id = m->id;
+        p->name[0] = '\0';
         p->is_replaced = false;
         hw_channel_keep(p->channel);
         return;

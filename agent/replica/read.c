@@ -262,6 +262,9 @@ static void on_tick(void *ctx)
     expire_list(r, &q->waiting, now);
     expire_list(r, &q->confirming, now);
     expire_list(r, &q->applying, now);
+    if (hw_replica_trouble(r)[0] != '\0') { /* until somebody starts the missing nodes there is nothing to wait for */
+        finish_list(r, &q->waiting, HW_ERR_UNAVAILABLE);
+    }
     if (q->is_round && (now - q->round_started_ms > r->config.consensus.election_ms || TAILQ_EMPTY(&q->confirming))) {
         round_end(r, false);
     }

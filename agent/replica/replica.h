@@ -108,6 +108,8 @@ uint64_t hw_replica_hot_id(const struct hw_replica *r); /* 0: unknown */
 struct hw_channel *hw_replica_channel(struct hw_replica *r, uint64_t id);
 /* On the hot node: is this id no member of the committed configuration? false elsewhere, and while that changes. */
 bool hw_replica_is_removed(const struct hw_replica *r, uint64_t id);
+/* What the registry calls a member; before it is in there, what it calls itself. "": unknown. Valid for the turn. */
+const char *hw_replica_name_of(struct hw_replica *r, uint64_t id);
 bool hw_replica_is_reachable(const struct hw_replica *r, uint64_t id);
 
 /* Send a call to the hot node over the peer connection ("/hotwarm.v1.Peer/Forward"). While no hot node is known it is

@@ -73,6 +73,7 @@ struct hw_reads {
 struct hw_peer {
     uint64_t id; /* 0: free */
     char address[256];
+    char name[HW_NODE_NAME_MAX]; /* as it said itself; "" before */
     struct hw_channel *channel;
     struct hw_replica *replica;
     bool is_up; /* connected, and the one that answers is really this member */

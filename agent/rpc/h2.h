@@ -13,6 +13,7 @@
 #ifndef HW_RPC_H2_H
 #define HW_RPC_H2_H
 
+#include "agent/rpc/header_rules.h"
 #include "agent/rpc/rpc.h"
 #include "agent/rpc/wire.h"
 
@@ -43,6 +44,8 @@ struct hw_h2_stream {
     bool is_reset;         /* RST_STREAM is out or on its way */
     bool is_remote_closed; /* the peer has sent END_STREAM */
     bool is_in_broken;     /* what still comes is dropped */
+    bool is_malformed;     /* server: the request breaks HTTP/2's rules and was reset */
+    struct hw_header_rules rules; /* server */
     enum hw_grpc status;   /* server: for the trailers */
     struct hw_buf text;    /* server: grpc-message, encoded */
     struct hw_wire_in in;

@@ -49,6 +49,9 @@ void hw_rpc_limits_default(struct hw_rpc_limits *l);
 
 /* ---- server ---- */
 
+/* A status text that begins so says that the call surely changed nothing, so that a client may make it again. */
+#define HW_NOTHING_DONE "nothing was done: "
+
 struct hw_rpc_server;
 struct hw_call; /* server side */
 

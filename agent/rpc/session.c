@@ -84,6 +84,16 @@ static void fail_once(struct hw_h2 *h2, enum hw_h2_code code)
     }
 }
 
+static void malformed(struct hw_h2_stream *s)
+{
+    struct hw_h2 *h2 = s->h2;
+    s->is_malformed = true;
+    s->is_in_broken = true;
+    s->is_reset = true;
+    count_error(h2);
+    hw_h2_check(h2, nghttp2_submit_rst_stream(h2->ng, NGHTTP2_FLAG_NONE, s->id, HW_H2_PROTOCOL_ERROR));
+}
+
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *ctx)
 {
     struct hw_h2 *h2 = ctx;
@@ -106,9 +116,20 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
 {
     struct hw_h2 *h2 = ctx;
     struct hw_h2_stream *s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+    struct hw_slice n = hw_slice_of(name, name_len);
+    struct hw_slice v = hw_slice_of(value, value_len);
+    int rc = 1;
     (void)flags;
-    if (s != NULL) {
-        h2->ops->on_header(s, hw_slice_of(name, name_len), hw_slice_of(value, value_len));
+    if (s == NULL || s->is_malformed) {
+        return 0;
+    }
+    if (h2->is_server) {
+        rc = hw_header_rules_header(&s->rules, n, v);
+    }
+    if (rc < 0) {
+        malformed(s);
+    } else if (rc > 0) {
+        h2->ops->on_header(s, n, v);
     }
     return 0;
 }
@@ -151,6 +172,9 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t id, const u
     struct hw_h2 *h2 = ctx;
     struct hw_h2_stream *s = nghttp2_session_get_stream_user_data(ng, id);
     (void)flags;
+    if (s != NULL) {
+        s->rules.body_bytes += len;
+    }
     while (s != NULL && !s->is_in_broken && len > 0) {
         struct hw_slice message;
         int rc = hw_wire_next(&s->in, &data, &len, h2->limits.message_bytes_max, &message);
@@ -184,6 +208,14 @@ static void remote_closed(struct hw_h2_stream *s)
 static void stream_frame(struct hw_h2 *h2, struct hw_h2_stream *s, const nghttp2_frame *frame)
 {
     bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+    if (s->is_malformed) {
+        return;
+    }
+    if (h2->is_server && ((frame->hd.type == NGHTTP2_HEADERS && !hw_header_rules_block(&s->rules, end)) ||
+                          (end && !hw_header_rules_end(&s->rules)))) {
+        malformed(s);
+        return;
+    }
     if (frame->hd.type == NGHTTP2_HEADERS) {
         if (end) {
             remote_closed(s);
@@ -381,6 +413,7 @@ static int new_session(struct hw_h2 *h2)
     nghttp2_session_callbacks_set_send_data_callback(cb, hw_h2_on_send_data);
     nghttp2_session_callbacks_set_data_source_read_length_callback(cb, hw_h2_on_read_length);
     nghttp2_option_set_no_closed_streams(option, 1);
+    nghttp2_option_set_no_http_messaging(option, h2->is_server); /* header_rules.h says why */
     nghttp2_option_set_stream_reset_rate_limit(option, CONTROL_BURST, CONTROL_PER_SECOND);
     rc = h2->is_server ? nghttp2_session_server_new2(&h2->ng, cb, h2, option)
                        : nghttp2_session_client_new2(&h2->ng, cb, h2, option);

@@ -8,12 +8,15 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/base/clock.h"
 #include "storage/warm/fs.h"
 #include "storage/warm/identity.h"
 #include "storage/warm/image.h"
+
+#define LOCK_POLL_MS 20
 
 /* The lock belongs to the open file, not to its name, and the kernel drops it with the process: a crash leaves no stale
  * lock behind. The file itself stays; its text only tells a person who holds it. */
@@ -38,6 +41,20 @@ static int write_pid(struct hw_datadir *d, const char *path, struct hw_error *e)
     return errnum == 0 ? 0 : hw_error_errno(e, errnum, "write %s", path);
 }
 
+/* A process that was killed holds its lock until the kernel has taken it apart, and its supervisor starts the next one
+ * at once. */
+static int lock_soon(int fd)
+{
+    uint64_t end_ms = hw_mono_ms() + HW_LOCK_WAIT_MS;
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK || hw_mono_ms() >= end_ms) {
+            return errno;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_POLL_MS * 1000000L}, NULL);
+    }
+    return 0;
+}
+
 static int take_lock(struct hw_datadir *d, struct hw_error *e)
 {
     char path[PATH_MAX];
@@ -60,8 +77,8 @@ static int take_lock(struct hw_datadir *d, struct hw_error *e)
         return hw_error_errno(e, errnum, "open %s", path);
     }
     errnum = hw_fs_check("flock", path);
-    if (errnum == 0 && flock(d->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        errnum = errno;
+    if (errnum == 0) {
+        errnum = lock_soon(d->lock_fd);
     }
     if (errnum == EWOULDBLOCK) {
         return refuse_locked(d, e);

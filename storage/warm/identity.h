@@ -60,7 +60,9 @@ const char *hw_identity_state_name(enum hw_identity_state state);
 
 struct hw_datadir;
 
-/* Makes the folder (mode 0700; its parent must exist) and its sub-folders when they are absent. */
+/* Makes the folder (mode 0700; its parent must exist) and its sub-folders when they are absent. Blocks for up to
+ * HW_LOCK_WAIT_MS while another process holds the lock: one that was killed just now lets go of it in that time. */
+#define HW_LOCK_WAIT_MS 2000
 int hw_datadir_open(const char *path, struct hw_datadir **d, struct hw_error *e);
 /* NULL is allowed. */
 void hw_datadir_close(struct hw_datadir *d);

@@ -126,7 +126,7 @@ static int propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *arg, 
     return rc;
 }
 
-static const struct hw_cluster_ops cluster_ops = {is_hot, is_reachable, hot_state, propose};
+static const struct hw_cluster_ops cluster_ops = {is_hot, is_reachable, hot_state, propose, NULL};
 
 /* ---- the node ---- */
 

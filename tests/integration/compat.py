@@ -674,6 +674,9 @@ def etcdctl_probes():
     same(a, "alarm disarm", "", c("alarm", "disarm"))
     same(a, "defrag", "", c("defrag"))
     same(a, "endpoint health", "", c("endpoint", "health"))
+    # Members' client URLs become :authority as they are, with their scheme.
+    same(a, "endpoint status, hashkv, defrag: --cluster", "", lambda e: [
+        e.etcdctl(*words, "--cluster")[0] for words in (("endpoint", "status"), ("endpoint", "hashkv"), ("defrag",))])
     same(a, "endpoint status, endpoint hashkv", "", lambda e: [e.etcdctl("endpoint", "status")[0], e.etcdctl("endpoint",
         "hashkv")[0]])
     same(a, "member list", "", lambda e: e.etcdctl("member", "list")[0])

@@ -1,5 +1,6 @@
 """Clusters that cannot come about, or cannot go on: every node says why, and what to do."""
 import json
+import time
 
 import h2
 from base import Node, StandAloneTest, assert_converged, http_get, put_many, wait_for, wait_voters
@@ -54,6 +55,14 @@ class Disagreement(StandAloneTest):
         self.mend(cluster, n1)
 
 
+class JustFormed(StandAloneTest):
+    def test_the_hot_node_has_a_name_from_the_first_moment(self):
+        cluster = self.make()  # ready, but not registered yet
+        names = {"", *(n.name for n in cluster.nodes)}
+        for n in cluster.nodes:
+            self.assertIn(n.cluster_status()["hot_node"], names)
+
+
 class QuorumLost(StandAloneTest):
     def test_two_of_three_nodes_wiped(self):
         cluster = self.make()
@@ -80,6 +89,16 @@ class QuorumLost(StandAloneTest):
         self.assertIn("the quorum is lost: 1 of 3", survivor.log_text())
         out = self.ok(cluster.hwctl("status", endpoints=survivor.client))
         self.assertIn("the quorum is lost", out)
+        for words in (("put", "a", "b"), ("get", "a")):
+            began = time.monotonic()
+            code, _, err = cluster.hwctl(*words, endpoints=survivor.client)
+            self.assertNotEqual(code, 0)
+            self.assertIn("the quorum is lost: 1 of 3", err)
+            self.assertNotIn("may have been applied", err)
+            self.assertLess(time.monotonic() - began, 2)
+        code, _, err = cluster.hwctl("put", "a", "b", endpoints=lost[0].client)
+        self.assertIn("it has no state to answer from", err)
+        self.assertNotIn("may have been applied", err)
         self.assertEqual(h2.get(survivor.client, "kept/00007", serializable=True)[0], b"v" * 16)
 
         # what they had comes back: all goes on

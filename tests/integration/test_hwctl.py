@@ -239,8 +239,11 @@ else put x/else 1
             saved = self.ask("snapshot", "save", path, endpoints=n.client)
             self.assertEqual(saved["size"], os.path.getsize(path))
             checked = self.ask("snapshot", "verify", path)
-            for name in ("index", "revision", "cluster_id", "rows_hash"):
+            for name in ("index", "revision", "cluster_id", "rows_hash", "checksum"):
                 self.assertEqual(checked[name], saved[name], name)
+            self.ctl("snapshot", "verify", path, "--checksum", saved["checksum"])
+            self.ctl("snapshot", "verify", path, "--checksum", "1", code=7)
+            self.ctl("snapshot", "verify", path, "--checksum", "x", code=2)
             db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
             self.assertEqual(db.execute("SELECT count(*) FROM kv WHERE key LIKE 'snap/%'").fetchone()[0], 300)
             db.close()

@@ -177,6 +177,26 @@ class Changes(StandAloneTest, Leases):
         self.assertTrue(lefts[0] > lefts[1] > lefts[2] > 0, lefts)
         self.assertLess(lefts[2], 18, lefts)
 
+    def test_changes_every_two_seconds_do_not_keep_a_lease(self):
+        """Tenures that are all shorter than a third of its time."""
+        self.cluster = self.make(3)
+        self.cluster.wait_registered()
+        for change in (self.move_hot, self.kill_hot):
+            lease = self.grant(10)
+            began = time.monotonic()
+            while self.left(lease)[0] >= 0:
+                self.assertLess(time.monotonic() - began, 30, change)
+                time.sleep(2)
+                change()
+            self.assertGreater(time.monotonic() - began, 9.5, change)
+
+    def kill_hot(self):
+        old = self.cluster.hot()
+        old.kill()
+        self.assertIsNot(self.cluster.hot(), old)
+        old.start()
+        self.cluster.wait_ready([old])
+
     def test_a_stopped_process_finds_its_leases(self):
         self.cluster = self.make(1, cluster={"voters": 1})
         node = self.cluster.hot()

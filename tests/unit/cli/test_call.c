@@ -234,6 +234,8 @@ static void the_rule_of_failing_over(void)
     CHECK(hw_ctl_may_go_on(&write, false, HW_ERR_CONNECT, ""));
     CHECK(!hw_ctl_may_go_on(&write, true, HW_ERR_UNAVAILABLE, "connection closed"));
     CHECK(!hw_ctl_may_go_on(&write, true, HW_ERR_TIMEOUT, "not hot"));
+    CHECK(hw_ctl_may_go_on(&write, true, HW_ERR_UNAVAILABLE, HW_NOTHING_DONE "node n1 is waiting"));
+    CHECK(!hw_ctl_may_go_on(&write, true, HW_ERR_UNAVAILABLE, "node n1 says " HW_NOTHING_DONE));
     CHECK(hw_ctl_may_go_on(&write, true, HW_ERR_UNAVAILABLE, "This node is Not Hot"));
 }
 

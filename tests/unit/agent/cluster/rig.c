@@ -151,7 +151,7 @@ static int ops_propose(void *ctx, const struct hw_cmd *cmd, void (*done)(void *a
     return r->refuses_proposals ? HW_ERR_EXHAUSTED : propose(&r->nodes[0], cmd, done, arg);
 }
 
-static const struct hw_cluster_ops cluster_ops = {ops_is_hot, ops_is_reachable, ops_hot, ops_propose};
+static const struct hw_cluster_ops cluster_ops = {ops_is_hot, ops_is_reachable, ops_hot, ops_propose, NULL};
 
 void crig_set_reachable(struct crig *r, uint64_t id, bool is_reachable)
 {

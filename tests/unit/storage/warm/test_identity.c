@@ -196,6 +196,29 @@ static void a_folder_belongs_to_one_process(void)
     hw_datadir_close(open_dir(path));
 }
 
+static void the_lock_of_a_process_that_goes_away_is_waited_for(void)
+{
+    const char *path = fixture_path(hw_test_dir(), "data");
+    struct hw_datadir *d;
+    int ready[2];
+    char byte;
+    pid_t child;
+    hw_datadir_close(open_dir(path));
+    REQUIRE(pipe(ready) == 0);
+    child = fork();
+    if (child == 0) {
+        bool is_held = hw_datadir_open(path, &d, NULL) == 0 && write(ready[1], "x", 1) == 1;
+        usleep(300000);
+        _exit(is_held ? 0 : 1);
+    }
+    REQUIRE(read(ready[0], &byte, 1) == 1);
+    CHECK_EQ(hw_datadir_open(path, &d, NULL), 0);
+    hw_datadir_close(d);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    close(ready[0]);
+    close(ready[1]);
+}
+
 static void a_folder_that_cannot_be_used_is_refused(void)
 {
     const char *dir = hw_test_dir();
@@ -239,4 +262,5 @@ static void only_stale_parts_are_removed(void)
 HW_SUITE(warm_identity, HW_CASE(an_identity_comes_back_as_it_was_stored), HW_CASE(a_wrong_identity_is_not_written),
          HW_CASE(every_damage_is_refused_in_words), HW_CASE(a_newer_identity_is_refused_and_left_alone),
          HW_CASE(a_failing_store_leaves_the_old_or_the_new), HW_CASE(a_folder_belongs_to_one_process),
+         HW_CASE(the_lock_of_a_process_that_goes_away_is_waited_for),
          HW_CASE(a_folder_that_cannot_be_used_is_refused), HW_CASE(only_stale_parts_are_removed))
