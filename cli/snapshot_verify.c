@@ -53,8 +53,8 @@ static int compare(const char *path, const char *wanted, uint64_t checksum, stru
         return 0;
     }
     if (wanted[0] == '\0' || strlen(wanted) != strspn(wanted, "0123456789abcdefABCDEF") || strlen(wanted) > 16) {
-        return hw_error_set(e, HW_ERR_INVALID,
-                            "--checksum '%s' is not a hexadecimal number of up to 16 digits", wanted);
+        return hw_error_set(e, HW_ERR_INVALID, "--checksum '%s' is not a hexadecimal number of up to 16 digits",
+                            wanted);
     }
     if (strtoull(wanted, &end, 16) != checksum) {
         return hw_error_set(e, HW_ERR_CORRUPT, "%s has the checksum %016" PRIx64 " and not %s: it is another file",

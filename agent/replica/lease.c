@@ -17,12 +17,12 @@
 #include "agent/replica/lease_clock.h"
 #include "agent/replica/replica_impl.h"
 
-#define ENDS_MAX 128       /* revocations under way */
-#define END_RETRY_MS 500   /* after one that was refused */
-#define ADOPT_BUDGET 2000  /* leases a turn: about a millisecond */
-#define FREE_BUDGET 10000  /* a turn */
-#define WALK_BUDGET 10000  /* a tick */
-#define WALK_EVERY_MS 500  /* at most one round in this time */
+#define ENDS_MAX 128      /* revocations under way */
+#define END_RETRY_MS 500  /* after one that was refused */
+#define ADOPT_BUDGET 2000 /* leases a turn: about a millisecond */
+#define FREE_BUDGET 10000 /* a turn */
+#define WALK_BUDGET 10000 /* a tick */
+#define WALK_EVERY_MS 500 /* at most one round in this time */
 
 struct lease_end {
     struct hw_write write;

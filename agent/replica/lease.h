@@ -14,8 +14,8 @@
  *   shorter than that must count too;
  * - before an orderly handover (hw_replica_lease_hand_on) whatever is not written down yet, to the second, for the
  *   first HW_LEASE_CHECKPOINT_MAX of them.
- * So what a change adds to a lease without keep-alives is bounded. By kill -9, the first one adds at most a third of its
- * time (at most a minute); each later one at most half of the tenure that ended, but no less than 1 s and what the
+ * So what a change adds to a lease without keep-alives is bounded. By kill -9, the first one adds at most a third of
+ * its time (at most a minute); each later one at most half of the tenure that ended, but no less than 1 s and what the
  * rounds take (up to 0.6 s, 3 s for 100,000 leases); an orderly one less than 1 s of rounding; each change one election
  * timeout while the tenure lasts that it began. Only tenures that are all shorter than that keep a lease alive for as
  * long as they go on.

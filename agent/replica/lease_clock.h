@@ -35,11 +35,11 @@ struct hw_lease_entry {
     TAILQ_ENTRY(hw_lease_entry) link;
     int64_t id;
     int64_t ttl_s;
-    int64_t written_s; /* what the state says is left; 0: all */
-    uint64_t end_ms;   /* on the running clock */
-    uint64_t batch;    /* number of the last batch of remaining times that it was in */
+    int64_t written_s;   /* what the state says is left; 0: all */
+    uint64_t end_ms;     /* on the running clock */
+    uint64_t batch;      /* number of the last batch of remaining times that it was in */
     uint64_t adopted_ms; /* what was written down when it was taken over; 0: granted or renewed in this tenure */
-    bool is_ending;    /* its revocation has been proposed: it is not in by_end and cannot be renewed */
+    bool is_ending;      /* its revocation has been proposed: it is not in by_end and cannot be renewed */
 };
 
 RB_HEAD(hw_lease_ids, hw_lease_entry);

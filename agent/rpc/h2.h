@@ -36,18 +36,18 @@ struct hw_h2_stream {
     TAILQ_ENTRY(hw_h2_stream) link;
     TAILQ_ENTRY(hw_h2_stream) drain_link;
     int32_t id;
-    bool has_moved;        /* bytes left in this turn; on the list of streams to tell */
-    bool wants_drain;      /* on_drain is wanted */
-    bool is_responded;     /* headers are out */
-    bool is_deferred;      /* nghttp2 waits for more of us */
-    bool is_done;          /* nothing follows the queue */
-    bool is_reset;         /* RST_STREAM is out or on its way */
-    bool is_remote_closed; /* the peer has sent END_STREAM */
-    bool is_in_broken;     /* what still comes is dropped */
-    bool is_malformed;     /* server: the request breaks HTTP/2's rules and was reset */
+    bool has_moved;               /* bytes left in this turn; on the list of streams to tell */
+    bool wants_drain;             /* on_drain is wanted */
+    bool is_responded;            /* headers are out */
+    bool is_deferred;             /* nghttp2 waits for more of us */
+    bool is_done;                 /* nothing follows the queue */
+    bool is_reset;                /* RST_STREAM is out or on its way */
+    bool is_remote_closed;        /* the peer has sent END_STREAM */
+    bool is_in_broken;            /* what still comes is dropped */
+    bool is_malformed;            /* server: the request breaks HTTP/2's rules and was reset */
     struct hw_header_rules rules; /* server */
-    enum hw_grpc status;   /* server: for the trailers */
-    struct hw_buf text;    /* server: grpc-message, encoded */
+    enum hw_grpc status;          /* server: for the trailers */
+    struct hw_buf text;           /* server: grpc-message, encoded */
     struct hw_wire_in in;
     size_t in_counted; /* bytes of `in` that the connection has counted */
     struct hw_buf out;

@@ -1,8 +1,9 @@
 /* Which headers make a request malformed (RFC 9113 sections 8.1 to 8.3). Private to agent/rpc; pure.
  *
  * nghttp2 knows these rules but keeps them all or none, and one is too strict for the world: etcdctl 3.4 puts a URL
- * with its scheme into :authority (`endpoint status --cluster`), which etcd takes. So the server's side keeps them here, and
- * of :authority wants only what a header's value needs; nobody routes by it. Life cycle: zeroed for each request.
+ * with its scheme into :authority (`endpoint status --cluster`), which etcd takes. So the server's side keeps them
+ * here, and of :authority wants only what a header's value needs; nobody routes by it. Life cycle: zeroed for each
+ * request.
  */
 #ifndef HW_RPC_HEADER_RULES_H
 #define HW_RPC_HEADER_RULES_H

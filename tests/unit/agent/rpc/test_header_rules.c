@@ -14,8 +14,8 @@ static int judge(const char *const *lines, uint64_t body_bytes)
             if (!hw_header_rules_block(&r, lines[1] == NULL)) {
                 return 0;
             }
-        } else if (hw_header_rules_header(&r, hw_slice_of(*lines, (size_t)(colon - *lines)),
-                                          hw_slice_str(colon + 2)) < 0) {
+        } else if (hw_header_rules_header(&r, hw_slice_of(*lines, (size_t)(colon - *lines)), hw_slice_str(colon + 2)) <
+                   0) {
             return 0;
         }
     }

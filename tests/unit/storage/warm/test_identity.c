@@ -262,5 +262,5 @@ static void only_stale_parts_are_removed(void)
 HW_SUITE(warm_identity, HW_CASE(an_identity_comes_back_as_it_was_stored), HW_CASE(a_wrong_identity_is_not_written),
          HW_CASE(every_damage_is_refused_in_words), HW_CASE(a_newer_identity_is_refused_and_left_alone),
          HW_CASE(a_failing_store_leaves_the_old_or_the_new), HW_CASE(a_folder_belongs_to_one_process),
-         HW_CASE(the_lock_of_a_process_that_goes_away_is_waited_for),
-         HW_CASE(a_folder_that_cannot_be_used_is_refused), HW_CASE(only_stale_parts_are_removed))
+         HW_CASE(the_lock_of_a_process_that_goes_away_is_waited_for), HW_CASE(a_folder_that_cannot_be_used_is_refused),
+         HW_CASE(only_stale_parts_are_removed))
