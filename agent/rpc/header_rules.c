@@ -1,6 +1,5 @@
 #include "agent/rpc/header_rules.h"
 
-#include <nghttp2/nghttp2.h>
 #include <string.h>
 #include <strings.h>
 
@@ -28,14 +27,14 @@ static bool is_pseudo_good(struct hw_header_rules *r, unsigned bit, struct hw_sl
     switch (bit) {
     case METHOD:
         r->is_connect = is_text(value, "CONNECT");
-        return nghttp2_check_method(value.data, value.len) != 0;
+        return hw_h2_is_method(value);
     case PATH:
         r->is_path_good = value.len > 0 && (value.data[0] == '/' || is_text(value, "*"));
-        return nghttp2_check_path(value.data, value.len) != 0;
+        return hw_h2_is_path(value);
     case SCHEME:
-        return value.len > 0 && nghttp2_check_header_value_rfc9113(value.data, value.len) != 0;
+        return value.len > 0 && hw_h2_is_header_value(value);
     default:
-        return nghttp2_check_header_value_rfc9113(value.data, value.len) != 0;
+        return hw_h2_is_header_value(value);
     }
 }
 
@@ -79,8 +78,7 @@ int hw_header_rules_header(struct hw_header_rules *r, struct hw_slice name, stru
     if (has_upper(name)) {
         return -1;
     }
-    if (nghttp2_check_header_name(name.data, name.len) == 0 ||
-        nghttp2_check_header_value_rfc9113(value.data, value.len) == 0) {
+    if (!hw_h2_is_header_name(name) || !hw_h2_is_header_value(value)) {
         return 0;
     }
     for (size_t i = 0; i < hw_array_len(connection_specific); i++) {

@@ -31,4 +31,11 @@ bool hw_header_rules_block(struct hw_header_rules *r, bool end_stream);
 /* The request has ended. False: the body has not the length that was announced. */
 bool hw_header_rules_end(const struct hw_header_rules *r);
 
+/* The characters that RFC 9113 8.2.1, RFC 9110 9 and RFC 3986 allow, as nghttp2 knows them; in session.c, which has its
+ * header. */
+bool hw_h2_is_header_name(struct hw_slice name);
+bool hw_h2_is_header_value(struct hw_slice value);
+bool hw_h2_is_method(struct hw_slice value);
+bool hw_h2_is_path(struct hw_slice value);
+
 #endif

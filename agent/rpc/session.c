@@ -520,3 +520,25 @@ void hw_h2_fail(struct hw_h2 *h2, enum hw_h2_code code)
     h2->is_stalled = false;
     hw_h2_check(h2, nghttp2_session_terminate_session(h2->ng, code));
 }
+
+/* ---- characters, for header_rules.c ---- */
+
+bool hw_h2_is_header_name(struct hw_slice name)
+{
+    return nghttp2_check_header_name(name.data, name.len) != 0;
+}
+
+bool hw_h2_is_header_value(struct hw_slice value)
+{
+    return nghttp2_check_header_value_rfc9113(value.data, value.len) != 0;
+}
+
+bool hw_h2_is_method(struct hw_slice value)
+{
+    return nghttp2_check_method(value.data, value.len) != 0;
+}
+
+bool hw_h2_is_path(struct hw_slice value)
+{
+    return nghttp2_check_path(value.data, value.len) != 0;
+}
