@@ -90,8 +90,10 @@ class Watches(ClusterTest):
                 began = time.monotonic()
                 last = kv.put(f"u/{i % 50}", b"v" * 100000)
                 longest = max(longest, time.monotonic() - began)
-            # the state's 30 MB are on both; the watcher adds one bounded queue
-            self.assertLess(memory_kb(node) - memory_kb(beside) - before, 20 * 1024 * (4 if VARIANT == "asan" else 1))
+            # The state's 30 MB are on both; the watcher adds one bounded queue. The sanitizer keeps what was freed (its
+            # quarantine, 256 MB), and this node has sent the writes on, so that there is nothing to measure there.
+            if VARIANT != "asan":
+                self.assertLess(memory_kb(node) - memory_kb(beside) - before, 20 * 1024)
             self.assertLess(longest, 2.0 * PATIENCE)
             u.open_windows()
             got = event_revisions(u.read(lambda a: last in event_revisions([a])))
