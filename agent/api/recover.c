@@ -37,19 +37,27 @@ static void fill_members(struct hw_api *api, struct plan *p)
     p->m.n_members = count;
 }
 
+/* The leader as hwctl status has it: one that was killed is known for the length of an election yet. */
+static uint64_t live_hot_id(struct hw_api *api)
+{
+    uint64_t id = hw_replica_hot_id(api->replica);
+    return hw_replica_is_reachable(api->replica, id) ? id : 0;
+}
+
 static void fill_state(struct hw_api *api, struct plan *p)
 {
     struct hw_replica_status s;
+    uint64_t hot_id = live_hot_id(api);
     struct hw_hot *hot = hw_replica_hot(api->replica);
     const char *hot_name;
     hw_replica_status(api->replica, &s);
-    hot_name = hw_replica_name_of(api->replica, s.hot_id);
+    hot_name = hw_replica_name_of(api->replica, hot_id);
     p->m.last_term = s.view.last_term;
     p->m.last_index = s.view.last_index;
     p->m.applied_index = s.applied_index;
     p->m.revision = hw_hot_revision(hot);
     p->m.role = (char *)hw_role_name(s.view.role);
-    p->m.hot_node = (char *)(s.hot_id == 0 ? "" : hot_name[0] != '\0' ? hot_name : "?");
+    p->m.hot_node = (char *)(hot_id == 0 ? "" : hot_name[0] != '\0' ? hot_name : "?");
     fill_members(api, p);
 }
 
@@ -102,11 +110,11 @@ static int check(struct hw_api *api, const Hotwarm__V1__RecoverApplyRequest *m, 
         voters += members[i].role == HW_ROLE_VOTER;
         reachable += members[i].role == HW_ROLE_VOTER && hw_replica_is_reachable(api->replica, members[i].id);
     }
-    if (!m->force && (s.hot_id != 0 || reachable > voters / 2)) {
+    if (!m->force && (live_hot_id(api) != 0 || reachable > voters / 2)) {
         return hw_error_set(e, HW_ERR_PRECONDITION,
                             "the quorum is not lost: %u of %u voters can be reached from here%s. Giving it up would "
                             "lose what they have",
-                            reachable, voters, s.hot_id != 0 ? " and a leader is known" : "");
+                            reachable, voters, live_hot_id(api) != 0 ? " and a leader is known" : "");
     }
     return 0;
 }
