@@ -209,8 +209,9 @@ static void on_formed(void *ctx)
     s->formation = NULL;
 }
 
-static void on_joined(void *ctx, uint64_t cluster_id)
+static void on_joined(void *ctx, uint64_t cluster_id, uint64_t recovery)
 {
+    (void)recovery;
     hw_assert(cluster_id != 0);
     on_formed(ctx);
 }

@@ -57,7 +57,17 @@ static void on_removed(void *ctx)
     (void)ctx;
 }
 
-static const struct hw_replica_ops replica_ops = {on_started, on_change, on_failed, on_removed};
+static void on_superseded(void *ctx, uint64_t recovery)
+{
+    (void)ctx;
+    hw_assert(recovery > 0);
+}
+
+static const struct hw_replica_ops replica_ops = {.on_started = on_started,
+                                                  .on_change = on_change,
+                                                  .on_failed = on_failed,
+                                                  .on_superseded = on_superseded,
+                                                  .on_removed = on_removed};
 
 static void on_hello(void *ctx, struct hw_hello *hello)
 {
@@ -65,10 +75,11 @@ static void on_hello(void *ctx, struct hw_hello *hello)
     *hello = (struct hw_hello){.id = SELF_ID, .cluster_id = 9, .phase = "joining"};
 }
 
-static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *members, size_t count,
-                   struct hw_error *e)
+static int on_form(void *ctx, uint64_t cluster_id, uint64_t recovery, const struct hw_form_member *members,
+                   size_t count, struct hw_error *e)
 {
     (void)ctx;
+    (void)recovery;
     hw_assert(cluster_id != 0);
     for (size_t i = 0; i < count; i++) {
         hw_assert(members[i].id != 0 && strlen(members[i].name) > 0 && strlen(members[i].peer_address) > 0);
@@ -76,7 +87,22 @@ static int on_form(void *ctx, uint64_t cluster_id, const struct hw_form_member *
     return count == 0 ? hw_error_set(e, HW_ERR_INVALID, "nobody") : 0;
 }
 
-static const struct hw_api_ops node_api_ops = {on_hello, on_form};
+static void on_asked(void *ctx, const char *name, const struct hw_form_member *initial, size_t count)
+{
+    (void)ctx;
+    (void)name;
+    hw_assert(count == 0 || initial != NULL);
+}
+
+static int on_recover(void *ctx, uint64_t *recovery, struct hw_error *e)
+{
+    (void)ctx;
+    *recovery = 0;
+    return hw_error_set(e, HW_ERR_UNAVAILABLE, "not here");
+}
+
+static const struct hw_api_ops node_api_ops = {
+    .hello = on_hello, .form = on_form, .asked = on_asked, .recover = on_recover};
 
 static bool is_hot(void *ctx)
 {
