@@ -43,7 +43,7 @@ struct hw_hello {
     uint64_t id;
     uint64_t cluster_id;
     bool has_lost_data;  /* of a cluster, in quarantine */
-    uint64_t recovery;   /* how often the quorum of this cluster was given up */
+    uint64_t recovery;   /* which recovery of this cluster; 0: none */
     const char *phase;   /* "loading", "waiting", "forming", "joining", "member", "rebuilding", "stopping" */
     const char *problem; /* what is wrong, a sentence; NULL: nothing known. Valid for the turn */
     const struct hw_form_member *initial; /* cluster.initial; lives as long as the owner */

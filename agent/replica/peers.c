@@ -39,10 +39,10 @@ static void on_hello_message(struct hw_request *request, struct hw_slice message
     bool is_same = m != NULL && m->id == p->id;
     bool is_removed = is_same && m->removed;
     bool is_read = m != NULL;
+    uint64_t recovery = m != NULL && m->cluster_id == p->replica->config.consensus.cluster_id ? m->recovery : 0;
     if (is_same) {
         snprintf(p->name, sizeof p->name, "%s", m->name);
     }
-    uint64_t recovery = m != NULL && m->cluster_id == p->replica->config.consensus.cluster_id ? m->recovery : 0;
     hotwarm__v1__hello_response__free_unpacked(m, NULL);
     if (recovery > p->replica->config.consensus.recovery && p->replica->phase == HW_PHASE_MEMBER) {
         p->replica->ops->on_superseded(p->replica->ctx, recovery);
